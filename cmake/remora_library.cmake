@@ -8,7 +8,7 @@ target_compile_options(
             -Wunused -Woverloaded-virtual -Wconversion -Wno-sign-conversion -Wimplicit-fallthrough
             -Werror)
 target_compile_definitions(remora_options INTERFACE FMT_HEADER_ONLY=1)
-target_include_directories(remora_options INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
+target_include_directories(remora_options INTERFACE ${PROJECT_SOURCE_DIR})
 
 function(remora_library name)
   cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})

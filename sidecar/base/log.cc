@@ -10,6 +10,7 @@
 #include <ctime>
 #include <mutex>
 #include <thread>
+#include <utility>
 
 #include "sidecar/base/clock.h"
 #include "sidecar/base/json_text.h"
