@@ -1,11 +1,11 @@
 // Owners for things that C and the kernel hand out. Move-only; the destructor releases.
 #pragma once
 
-#include <unistd.h>
-
 #include <functional>
 #include <memory>
 #include <utility>
+
+#include <unistd.h>
 
 namespace remora {
 

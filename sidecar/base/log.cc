@@ -1,9 +1,5 @@
 #include "sidecar/base/log.h"
 
-#include <fmt/format.h>
-#include <poll.h>
-#include <unistd.h>
-
 #include <atomic>
 #include <cerrno>
 #include <condition_variable>
@@ -11,6 +7,10 @@
 #include <mutex>
 #include <thread>
 #include <utility>
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <unistd.h>
 
 #include "sidecar/base/clock.h"
 #include "sidecar/base/json_text.h"
@@ -128,10 +128,10 @@ std::string render_log_line(int64_t unix_ns, LogLevel level, std::string_view ev
   const time_t seconds = unix_ns / 1'000'000'000;
   tm utc{};
   gmtime_r(&seconds, &utc);
-  std::string line = fmt::format(
-      R"({{"time":"{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z","level":"{}","event":")",
-      utc.tm_year + 1900, utc.tm_mon + 1, utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec,
-      unix_ns % 1'000'000'000 / 1000, level_name(level));
+  std::string line =
+      fmt::format(R"({{"time":"{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z","level":"{}","event":")",
+                  utc.tm_year + 1900, utc.tm_mon + 1, utc.tm_mday, utc.tm_hour, utc.tm_min,
+                  utc.tm_sec, unix_ns % 1'000'000'000 / 1000, level_name(level));
   append_json_escaped(line, event);
   line += '"';
   for (const LogField& field : fields) {

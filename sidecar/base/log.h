@@ -1,10 +1,10 @@
 // Structured logs: one JSON object a line, {"time":…,"level":…,"event":…,<fields>}, to stderr.
 //
 // A line is rendered in the caller's thread into a bounded buffer and written by a thread of its
-// own, so that a reader of stderr that stalls never stalls the data path. Past log_backlog_bytes_max
-// lines are dropped and counted; the count is logged once there is room ("log_lines_dropped").
-// Values are escaped; secrets are the caller's duty to leave out (never log header values or
-// bodies).
+// own, so that a reader of stderr that stalls never stalls the data path. Past
+// log_backlog_bytes_max lines are dropped and counted; the count is logged once there is room
+// ("log_lines_dropped"). Values are escaped; secrets are the caller's duty to leave out (never log
+// header values or bodies).
 #pragma once
 
 #include <cstddef>

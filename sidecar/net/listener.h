@@ -1,0 +1,53 @@
+// Accepts connections. At most accepts_per_wake_max a turn, so that a flood of callers doesn't
+// starve those already served. When descriptors run out (EMFILE) the listener sleeps for
+// accept_backoff_ms and goes on, so that the loop doesn't spin on an unacceptable connection.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "sidecar/base/error.h"
+#include "sidecar/base/handle.h"
+#include "sidecar/net/loop.h"
+#include "sidecar/net/socket_address.h"
+#include "sidecar/net/transport.h"
+
+namespace remora {
+
+inline constexpr int accepts_per_wake_max = 16;
+inline constexpr int accept_backoff_ms = 100;
+inline constexpr int listen_backlog = 1024;
+
+class Listener {
+ public:
+  using AcceptCallback = std::move_only_function<void(std::unique_ptr<Transport>)>;
+
+  // Binds and listens. kAlreadyExists when the address is in use; the message says what to do.
+  // A Unix socket's file is created with mode 0600 and removed by the destructor; a stale one is
+  // replaced only when nobody listens on it.
+  static Result<std::unique_ptr<Listener>> open(Loop& loop, const SocketAddress& address,
+                                                AcceptCallback on_accept);
+  ~Listener();
+  Listener(const Listener&) = delete;
+  Listener& operator=(const Listener&) = delete;
+
+  // The bound address, with the real port.
+  const SocketAddress& address() const { return address_; }
+  // Stops and restarts accepting; connections wait in the kernel's queue.
+  void set_paused(bool paused);
+
+ private:
+  Listener(Loop& loop, UniqueFd fd, const SocketAddress& address, AcceptCallback on_accept);
+  void accept_some();
+  void sleep_on_exhaustion();
+
+  Loop& loop_;
+  UniqueFd fd_;
+  SocketAddress address_;
+  AcceptCallback on_accept_;
+  bool paused_ = false;
+  Subscription backoff_;
+  std::unique_ptr<FdWatch> watch_;
+};
+
+}  // namespace remora
