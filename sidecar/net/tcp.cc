@@ -47,6 +47,8 @@ class SocketTransport final : public Transport {
     }
   }
 
+  void set_events(TransportEvents& events) override { events_ = &events; }
+
   Result<size_t> write(std::span<const uint8_t> bytes) override {
     size_t taken = 0;
     while (taken < bytes.size()) {

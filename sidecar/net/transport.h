@@ -11,6 +11,7 @@
 #include <string>
 
 #include "sidecar/base/error.h"
+#include "sidecar/net/loop.h"
 
 namespace remora {
 
@@ -29,12 +30,13 @@ class TransportEvents {
   virtual void on_transport_error(const Error& error) = 0;
 };
 
-class Transport {
+// Deferred: an owner that lets go of a transport inside one of its events hands it to the loop.
+class Transport : public Deferred {
  public:
-  virtual ~Transport() = default;  // closes
-
   // Begins delivering events. Called once, before anything else.
   virtual void start(TransportEvents& events) = 0;
+  // Delivers events to another receiver from now on (a detector hands over to a session).
+  virtual void set_events(TransportEvents& events) = 0;
   // Offers bytes; returns how many were taken (0 when there is no room). After a short write
   // on_writable() comes exactly once. An error here is final, and is returned, not also reported.
   virtual Result<size_t> write(std::span<const uint8_t> bytes) = 0;

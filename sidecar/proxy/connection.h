@@ -1,0 +1,38 @@
+// A caller's connection in one of its forms: being detected, speaking HTTP, or relayed as it is.
+#pragma once
+
+#include <memory>
+
+#include "sidecar/net/loop.h"
+
+namespace remora {
+
+class Connection;
+
+class ConnectionOwner {
+ public:
+  virtual ~ConnectionOwner() = default;
+  // Take it out and defer its deletion.
+  virtual void on_connection_closed(Connection& connection) = 0;
+};
+
+class Connection : public Deferred {
+ public:
+  // Timeouts; called every tick_interval_ms of ProxyServer.
+  virtual void on_tick(MonotonicTime now) = 0;
+  // Finishes what is in progress, takes nothing new, then closes itself.
+  virtual void start_drain() = 0;
+  // Ends at once; what is in progress is lost to the caller.
+  virtual void close() = 0;
+
+  size_t list_index = 0;  // in ProxyServer's list
+};
+
+struct ConnectionTimeouts {
+  Duration idle = std::chrono::minutes(10);
+  Duration headers = std::chrono::seconds(30);
+  Duration detect = std::chrono::seconds(1);
+  Duration connect = std::chrono::seconds(5);
+};
+
+}  // namespace remora

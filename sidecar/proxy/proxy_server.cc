@@ -1,0 +1,213 @@
+#include "sidecar/proxy/proxy_server.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace remora {
+
+Result<std::unique_ptr<ProxyServer>> ProxyServer::start(Loop& loop, AgentGate& gate,
+                                                        ProxyOptions options, FilterChain filters) {
+  std::unique_ptr<ProxyServer> server(
+      new ProxyServer(loop, gate, std::move(options), std::move(filters)));
+  Result<std::unique_ptr<Listener>> listener = Listener::open(
+      loop, server->options_.listen,
+      [raw = server.get()](std::unique_ptr<Transport> t) { raw->on_accept(std::move(t)); });
+  if (!listener) return std::unexpected(std::move(listener.error()));
+  server->listener_ = std::move(*listener);
+  return server;
+}
+
+ProxyServer::ProxyServer(Loop& loop, AgentGate& gate, ProxyOptions options, FilterChain filters)
+    : loop_(loop),
+      gate_(gate),
+      options_(std::move(options)),
+      tunnel_options_{options_.upstream.address, options_.timeouts.connect,
+                      options_.exchange.hold_wait},
+      pool_(loop, options_.upstream),
+      router_(options_.router),
+      context_{.loop = loop,
+               .gate = gate,
+               .pool = pool_,
+               .router = router_,
+               .filters = std::make_shared<const FilterChain>(std::move(filters)),
+               .exchange_options = options_.exchange,
+               .listener_name = options_.name,
+               .counters = {},
+               .exchanges = {}} {}
+
+ProxyServer::~ProxyServer() { close_all(); }
+
+void ProxyServer::update(const ProxyOptions& options, FilterChain filters) {
+  options_.timeouts = options.timeouts;
+  options_.downstream_limits = options.downstream_limits;
+  options_.connections_max = options.connections_max;
+  options_.exchange = options.exchange;
+  context_.exchange_options = options.exchange;
+  context_.filters = std::make_shared<const FilterChain>(std::move(filters));
+  router_ = Router(options.router);
+}
+
+size_t ProxyServer::held() const {
+  return static_cast<size_t>(std::ranges::count_if(
+      context_.exchanges, [](const Exchange* e) { return e->phase() == Exchange::Phase::kHeld; }));
+}
+
+namespace {
+
+bool owes_answer(const Exchange& exchange) {
+  return (exchange.phase() == Exchange::Phase::kInAgent ||
+          exchange.phase() == Exchange::Phase::kResponding) &&
+         !exchange.is_stream();
+}
+
+}  // namespace
+
+std::vector<InFlightRequest> ProxyServer::in_agent() const {
+  std::vector<InFlightRequest> requests;
+  for (const Exchange* exchange : context_.exchanges) {
+    if (!owes_answer(*exchange)) continue;
+    const std::string_view path = exchange->head().path;
+    requests.push_back({std::string(exchange->head().method),
+                        std::string(path.substr(0, path.find('?'))),
+                        loop_.now() - exchange->sent_at()});
+  }
+  std::ranges::sort(requests, std::ranges::greater{}, &InFlightRequest::age);
+  return requests;
+}
+
+Duration ProxyServer::oldest_in_agent() const {
+  Duration oldest{};
+  for (const Exchange* exchange : context_.exchanges) {
+    if (owes_answer(*exchange)) oldest = std::max(oldest, loop_.now() - exchange->sent_at());
+  }
+  return oldest;
+}
+
+void ProxyServer::on_accept(std::unique_ptr<Transport> transport) {
+  switch (options_.protocol) {
+    case ListenerProtocol::kAuto: {
+      auto detector =
+          std::make_unique<Detector>(loop_, *this, *this, std::move(transport), options_.timeouts);
+      Detector& raw = *detector;
+      adopt(std::move(detector));
+      raw.start();
+      break;
+    }
+    case ListenerProtocol::kHttp1:
+    case ListenerProtocol::kHttp2: {
+      auto session =
+          make_session(std::move(transport), options_.protocol == ListenerProtocol::kHttp2);
+      Session& raw = *session;
+      adopt(std::move(session));
+      raw.start();
+      break;
+    }
+    case ListenerProtocol::kTcp: {
+      auto tunnel = make_tunnel(std::move(transport));
+      Tunnel& raw = *tunnel;
+      adopt(std::move(tunnel));
+      raw.start();
+      break;
+    }
+  }
+  if (connections_.size() >= options_.connections_max) listener_->set_paused(true);
+}
+
+std::unique_ptr<Session> ProxyServer::make_session(std::unique_ptr<Transport> transport,
+                                                   bool http2) {
+  return std::make_unique<Session>(context_, *this, std::move(transport),
+                                   http2 ? http::Version::kHttp2 : http::Version::kHttp11,
+                                   options_.downstream_limits, options_.timeouts);
+}
+
+std::unique_ptr<Tunnel> ProxyServer::make_tunnel(std::unique_ptr<Transport> transport) {
+  return std::make_unique<Tunnel>(loop_, gate_, *this, std::move(transport), tunnel_options_);
+}
+
+void ProxyServer::become_session(Detector& detector, std::unique_ptr<Transport> transport,
+                                 bool http2, std::string_view first_bytes) {
+  seen_http_ = true;
+  auto session = make_session(std::move(transport), http2);
+  Session& raw = *session;
+  replace(detector, std::move(session));
+  raw.resume(as_bytes(first_bytes));
+}
+
+void ProxyServer::become_tunnel(Detector& detector, std::unique_ptr<Transport> transport,
+                                std::string_view from_caller, bool caller_ended,
+                                std::unique_ptr<Transport> upstream, std::string_view from_agent) {
+  auto tunnel = make_tunnel(std::move(transport));
+  Tunnel& raw = *tunnel;
+  replace(detector, std::move(tunnel));
+  raw.resume(from_caller, caller_ended, std::move(upstream), from_agent);
+}
+
+void ProxyServer::adopt(std::unique_ptr<Connection> connection) {
+  connection->list_index = connections_.size();
+  connections_.push_back(std::move(connection));
+  schedule_tick();
+}
+
+void ProxyServer::replace(Connection& old, std::unique_ptr<Connection> next) {
+  next->list_index = old.list_index;
+  std::swap(connections_[old.list_index], next);
+  loop_.defer_delete(std::move(next));
+}
+
+std::unique_ptr<Connection> ProxyServer::take(Connection& connection) {
+  const size_t index = connection.list_index;
+  std::swap(connections_[index], connections_.back());
+  connections_[index]->list_index = index;
+  std::unique_ptr<Connection> taken = std::move(connections_.back());
+  connections_.pop_back();
+  return taken;
+}
+
+void ProxyServer::on_connection_closed(Connection& connection) {
+  loop_.defer_delete(take(connection));
+  if (!context_.draining && connections_.size() < options_.connections_max) {
+    listener_->set_paused(false);
+  }
+  finish_drain_if_empty();
+}
+
+// The tick runs only while there is a connection, so that an idle sidecar sleeps.
+void ProxyServer::schedule_tick() {
+  if (tick_ || connections_.empty()) return;
+  tick_ = loop_.add_timer(std::chrono::milliseconds(tick_interval_ms), [this] { on_tick(); });
+}
+
+void ProxyServer::on_tick() {
+  const MonotonicTime now = loop_.now();
+  // By index from the back: a connection that closes itself swaps the last one into its place.
+  for (size_t i = connections_.size(); i-- > 0;) {
+    if (i < connections_.size()) connections_[i]->on_tick(now);
+  }
+  pool_.expire_idle(now);
+  tick_.cancel();
+  schedule_tick();
+}
+
+void ProxyServer::drain(Duration limit, std::move_only_function<void()> done) {
+  drained_ = std::move(done);
+  context_.draining = true;
+  listener_->set_paused(true);
+  for (size_t i = connections_.size(); i-- > 0;) {
+    if (i < connections_.size()) connections_[i]->start_drain();
+  }
+  drain_limit_ = loop_.add_timer(limit, [this] { close_all(); });
+  finish_drain_if_empty();
+}
+
+void ProxyServer::close_all() {
+  while (!connections_.empty()) connections_.back()->close();
+}
+
+void ProxyServer::finish_drain_if_empty() {
+  if (!drained_ || !connections_.empty()) return;
+  drain_limit_.cancel();
+  loop_.post(std::move(drained_));
+  drained_ = nullptr;
+}
+
+}  // namespace remora

@@ -1,0 +1,107 @@
+// One listener with all that belongs to it: its connections, the filters, the pool of connections
+// to the agent, and the tick that keeps the timeouts. The data path is read from here: accept ->
+// Detector -> Session or Tunnel -> Exchange -> UpstreamPool.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "sidecar/net/listener.h"
+#include "sidecar/proxy/connection.h"
+#include "sidecar/proxy/detector.h"
+#include "sidecar/proxy/exchange.h"
+#include "sidecar/proxy/proxy_context.h"
+#include "sidecar/proxy/session.h"
+#include "sidecar/proxy/tunnel.h"
+
+namespace remora {
+
+enum class ListenerProtocol { kAuto, kHttp1, kHttp2, kTcp };
+
+struct ProxyOptions {
+  std::string name;  // "inbound": in logs and metrics
+  SocketAddress listen;
+  ListenerProtocol protocol = ListenerProtocol::kAuto;
+  size_t connections_max = 4096;
+  ConnectionTimeouts timeouts;
+  http::CodecLimits downstream_limits;
+  UpstreamOptions upstream;
+  RouterOptions router;
+  ExchangeOptions exchange;
+};
+
+// What a request in the agent's hands looks like from outside.
+struct InFlightRequest {
+  std::string method;
+  std::string path;  // without the query, which may hold secrets
+  Duration age{};    // since the agent got it
+};
+
+inline constexpr int tick_interval_ms = 100;
+
+class ProxyServer final : public ConnectionOwner, public DetectorHost {
+ public:
+  // Listens at once. filters in request order.
+  static Result<std::unique_ptr<ProxyServer>> start(Loop& loop, AgentGate& gate,
+                                                    ProxyOptions options, FilterChain filters);
+  ~ProxyServer() override;
+
+  const SocketAddress& address() const { return listener_->address(); }
+  const ProxyCounters& counters() const { return context_.counters; }
+  size_t in_flight() const { return context_.exchanges.size(); }
+  size_t held() const;
+  size_t connections() const { return connections_.size(); }
+  size_t upstream_connections() const { return pool_.connections(); }
+  // Requests that the agent has and owes an answer to, oldest first, streams left out.
+  std::vector<InFlightRequest> in_agent() const;
+  // Age of the oldest of them; zero when there is none.
+  Duration oldest_in_agent() const;
+
+  // Stops accepting, lets what is in flight finish. done is posted once nothing is left, or when
+  // limit has passed and the rest has been cut off.
+  void drain(Duration limit, std::move_only_function<void()> done);
+  // New limits and timeouts for connections and requests that come from now on (a reload).
+  void update(const ProxyOptions& options, FilterChain filters);
+
+ private:
+  ProxyServer(Loop& loop, AgentGate& gate, ProxyOptions options, FilterChain filters);
+  void on_accept(std::unique_ptr<Transport> transport);
+  void adopt(std::unique_ptr<Connection> connection);
+  void replace(Connection& old, std::unique_ptr<Connection> next);
+  std::unique_ptr<Connection> take(Connection& connection);
+  void schedule_tick();
+  void on_tick();
+  void close_all();
+  void finish_drain_if_empty();
+  std::unique_ptr<Session> make_session(std::unique_ptr<Transport> transport, bool http2);
+  std::unique_ptr<Tunnel> make_tunnel(std::unique_ptr<Transport> transport);
+
+  // ConnectionOwner
+  void on_connection_closed(Connection& connection) override;
+  // DetectorHost
+  bool may_be_server_first() const override { return !seen_http_; }
+  const SocketAddress& agent_address() const override { return options_.upstream.address; }
+  void become_session(Detector& detector, std::unique_ptr<Transport> transport, bool http2,
+                      std::string_view first_bytes) override;
+  void become_tunnel(Detector& detector, std::unique_ptr<Transport> transport,
+                     std::string_view from_caller, bool caller_ended,
+                     std::unique_ptr<Transport> upstream, std::string_view from_agent) override;
+
+  Loop& loop_;
+  AgentGate& gate_;
+  ProxyOptions options_;
+  TunnelOptions tunnel_options_;
+  UpstreamPool pool_;
+  Router router_;
+  ProxyContext context_;
+  std::unique_ptr<Listener> listener_;
+  std::vector<std::unique_ptr<Connection>> connections_;
+  bool seen_http_ = false;
+  Subscription tick_;
+  std::move_only_function<void()> drained_;
+  Subscription drain_limit_;
+};
+
+}  // namespace remora
