@@ -30,3 +30,5 @@ target_link_libraries(archive::sqlite3 INTERFACE m ${CMAKE_DL_LIBS} Threads::Thr
 add_library(llhttp STATIC /usr/share/llhttp/api.c /usr/share/llhttp/http.c
                           /usr/share/llhttp/llhttp.c)
 target_include_directories(llhttp SYSTEM PUBLIC /usr/share/include/llhttp)
+# Without this llhttp takes CR without LF inside a chunked body.
+target_compile_definitions(llhttp PUBLIC LLHTTP_STRICT_MODE=1)

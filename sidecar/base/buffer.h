@@ -24,6 +24,15 @@ class Buffer {
   }
   void append(char c) { bytes_ += c; }
 
+  // Appends what write(char* to) puts at to: at most bytes_max bytes; it returns how many.
+  template <typename Write>
+  void append_with(size_t bytes_max, Write write) {
+    const size_t old_size = bytes_.size();
+    bytes_.resize_and_overwrite(old_size + bytes_max, [&](char* data, size_t) {
+      return old_size + write(data + old_size);
+    });
+  }
+
   // n must be at most size().
   void consume(size_t n) {
     head_ += n;

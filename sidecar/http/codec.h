@@ -25,6 +25,14 @@
 namespace remora::http {
 
 using StreamId = int32_t;  // HTTP/1.1: 1, 2, 3, … in order of requests
+// HTTP/1.1 server role: after receive() has returned an error one reply to what could not be
+// understood may be sent on this id. It is dropped when a response was under way already.
+inline constexpr StreamId kErrorReplyStream = 0;
+
+// HTTP/1.1 server role: after receive() has failed before a request was announced, send_response
+// and send_data take this id, so that the caller is told what was wrong; the connection then
+// closes.
+inline constexpr StreamId kErrorStream = 0;
 
 inline constexpr size_t kStreamHighWatermarkBytes = 256 * 1024;
 inline constexpr size_t kStreamLowWatermarkBytes = 64 * 1024;
@@ -45,9 +53,9 @@ struct CodecLimits {
 };
 
 enum class StreamErrorKind {
-  kPeerReset,    // RST_STREAM, or the connection ended in the middle of the message
-  kRefused,      // provably unprocessed (REFUSED_STREAM, or above GOAWAY's last id): always retryable
-  kProtocol,     // the message breaks the protocol
+  kPeerReset,  // RST_STREAM, or the connection ended in the middle of the message
+  kRefused,    // provably unprocessed (REFUSED_STREAM, or above GOAWAY's last id): always retryable
+  kProtocol,   // the message breaks the protocol
 };
 
 class CodecEvents {
@@ -76,11 +84,12 @@ class Codec {
 
   // Takes all of bytes. Called with an empty span it goes on with what it has kept unparsed.
   // Errors: kProtocol (answer 400), kLimitExceeded (431; 414 when the message starts with "url").
+  // Before it returns one, each stream in progress has got its on_stream_error().
   virtual Result<void> receive(std::span<const uint8_t> bytes) = 0;
   // The peer has shut its write side. Ends or fails the streams in progress.
   virtual void receive_eof() = 0;
-  // Pipelined input was kept because the exchange before it is unfinished (HTTP/1.1 server role):
-  // once that exchange is done, call receive({}).
+  // Pipelined input was kept because an exchange was unfinished (HTTP/1.1 server role), and now it
+  // can be parsed: call receive({}). Not needed inside receive(), which goes on by itself.
   virtual bool has_unparsed() const { return false; }
   // False while so much is unconsumed or unparsed that the transport should be paused.
   virtual bool wants_read() const = 0;
