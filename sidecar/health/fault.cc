@@ -1,0 +1,41 @@
+#include "sidecar/health/fault.h"
+
+#include <cstdlib>
+
+#include "sidecar/health/observation.h"
+
+namespace remora {
+
+std::string_view fault_kind_name(FaultKind kind) {
+  switch (kind) {
+    case FaultKind::kCrash:
+      return "crash";
+    case FaultKind::kResourceExhaustion:
+      return "resource_exhaustion";
+    case FaultKind::kDeadlock:
+      return "deadlock";
+    case FaultKind::kHang:
+      return "hang";
+    case FaultKind::kStateDamaged:
+      return "state_damaged";
+    case FaultKind::kDependency:
+      return "dependency";
+    case FaultKind::kOverload:
+      return "overload";
+  }
+  std::abort();
+}
+
+std::string_view probe_kind_name(ProbeKind kind) {
+  switch (kind) {
+    case ProbeKind::kStartup:
+      return "startup";
+    case ProbeKind::kLiveness:
+      return "liveness";
+    case ProbeKind::kReadiness:
+      return "readiness";
+  }
+  std::abort();
+}
+
+}  // namespace remora
