@@ -1,0 +1,12 @@
+// Fills in what nobody wrote, from the defaults in the schema.
+#pragma once
+
+#include "config/origins.h"
+#include "config/remora.pb.h"
+
+namespace remora::config {
+
+// A value that was written stays, good or bad; only_if_present sections that are absent stay so.
+void fill_in_defaults(Config& config, const Origins& origins);
+
+}  // namespace remora::config
