@@ -60,6 +60,7 @@ void Session::receive(std::span<const uint8_t> bytes) {
 void Session::on_protocol_error(const Error& error) {
   const http::Problem problem = problem_of(error);
   if (version_ == http::Version::kHttp2) return;
+  rest_unread_ = true;
   if (!exchanges_.empty()) {
     exchanges_.front()->fail(problem, error.message);
     return;
@@ -146,6 +147,7 @@ void Session::consume(http::StreamId id, size_t n) {
 void Session::on_exchange_done(http::StreamId id) {
   const auto it = std::ranges::find(exchanges_, id, [](const auto& e) { return e->id(); });
   if (it == exchanges_.end()) return;
+  if (!(*it)->request_ended() && version_ != http::Version::kHttp2) rest_unread_ = true;
   std::swap(*it, exchanges_.back());
   context_.loop.defer_delete(std::move(exchanges_.back()));
   exchanges_.pop_back();
@@ -202,7 +204,7 @@ void Session::after_flush() {
 }
 
 void Session::finish_or_linger() {
-  if (peer_ended_ || version_ == http::Version::kHttp2) {
+  if (peer_ended_ || !(rest_unread_ || codec_->has_unparsed())) {
     close();
     return;
   }
@@ -223,6 +225,7 @@ void Session::on_tick(MonotonicTime now) {
     if (head_in_progress_ && now - idle_since_ > timeouts_.headers &&
         now - last_read_at_ > Duration::zero()) {
       const ErrorReply reply = make_error_reply(http::Problem::kRequestTimeout, {}, false, false);
+      rest_unread_ = true;
       codec_->send_response(http::kErrorStream, reply.head, false);
       codec_->send_data(http::kErrorStream, as_bytes(reply.body), true);
       schedule_flush();

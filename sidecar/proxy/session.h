@@ -80,6 +80,9 @@ class Session final : public Connection,
   // Bytes of a request head have come, but not the whole head.
   bool head_in_progress_ = false;
   bool served_any_ = false;
+  // Answered before all of the request was read: closing at once would reset the connection under
+  // the answer.
+  bool rest_unread_ = false;
   bool peer_ended_ = false;
   bool write_shut_ = false;
   bool lingering_ = false;
