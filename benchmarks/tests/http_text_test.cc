@@ -1,3 +1,4 @@
+// A wrong reading of a reply would count errors as successes, so the reader is tested too.
 #include "benchmarks/http_text.h"
 
 #include <gtest/gtest.h>
