@@ -2,10 +2,10 @@
 // Kubernetes. All calls and events on the loop's thread; events are never made from inside a call.
 #pragma once
 
-#include <sys/types.h>
-
 #include <cstdint>
 #include <string>
+
+#include <sys/types.h>
 
 #include "sidecar/base/clock.h"
 #include "sidecar/base/error.h"
