@@ -36,6 +36,7 @@ class ExecAlerter final : public Alerter {
  private:
   Loop& loop_;
   std::vector<std::string> command_;
+  UniqueFd cancel_;  // readable once we are being destroyed
   size_t waiting_ = 0;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   std::unique_ptr<WorkerThread> worker_;

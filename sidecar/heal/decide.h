@@ -12,6 +12,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -37,6 +38,7 @@ enum class HealAction : uint8_t {
   kGiveUp,              // "give_up"
 };
 std::string_view heal_action_name(HealAction action);
+std::optional<HealAction> heal_action_from_name(std::string_view name);
 
 using Ladder = std::vector<HealStep>;
 using Ladders = std::array<Ladder, kFaultKindCount>;  // by FaultKind
@@ -102,7 +104,7 @@ struct Decision {
   HealAction action = HealAction::kNone;
   Duration delay{0};   // from now until the agent is started
   size_t step = 0;     // place in the fault's ladder, for History
-  std::string reason;  // one line: "crash 2 in a row: restart after 1 s (step 2 of 5)"
+  std::string reason;  // one line: "crash, attempt 2: restart after 1 s (step 2 of 5)"
 };
 
 // fault: as just detected, or that of the step that has just failed.

@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "sidecar/base/worker.h"
@@ -44,22 +45,21 @@ class MemoryIncidentLog final : public IncidentLog {
 
 class DiskIncidentLog final : public IncidentLog {
  public:
-  // Makes the directory where it is missing and closes what a Remora that died left open, as
-  // superseded. Blocks; call before the loop runs. now_unix_ns: the time of those closings.
+  // Makes the directory where it is missing. What a Remora that died left open is closed as
+  // superseded, at now_unix_ns, on the log's thread and before the first write. kNoSpace,
+  // kPermission, kIo: take a MemoryIncidentLog instead.
   static Result<std::unique_ptr<DiskIncidentLog>> open(Loop& loop, const std::string& store_dir,
                                                        int64_t now_unix_ns);
   // Waits for the writes under way and drops those behind them; call after their done.
   ~DiskIncidentLog() override;
   void write(const Incident& incident, Done done) override;
-  // How many were left open by an earlier run.
-  size_t superseded_on_open() const { return superseded_on_open_; }
 
  private:
-  DiskIncidentLog(Loop& loop, std::string directory);
+  class Directory;  // used on the worker only
+  DiskIncidentLog(Loop& loop, std::shared_ptr<Directory> directory);
 
   Loop& loop_;
-  std::string directory_;
-  size_t superseded_on_open_ = 0;
+  std::shared_ptr<Directory> directory_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   std::unique_ptr<WorkerThread> worker_;
 };
