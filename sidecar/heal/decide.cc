@@ -177,7 +177,8 @@ Decision decide(const Fault& fault, const History& history, const HealingPolicy&
   const MonotonicTime window_begin = now + delay - policy.restarts_window;
   const auto starts = static_cast<size_t>(
       std::count_if(records.begin(), records.end(), [window_begin](const HealRecord& r) {
-        return r.started_at && *r.started_at >= window_begin;
+        // A step that never came to a start (a restore that failed) is spent as well.
+        return starts_agent(r.action) && r.started_at.value_or(r.decided_at) >= window_begin;
       }));
   if (starts >= policy.restarts_max) {
     return give_up(step, fmt::format("{}: {} restarts within {:g} s, the budget is spent", kind,

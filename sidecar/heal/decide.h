@@ -3,7 +3,8 @@
 //
 // What it promises
 // - Dependency and overload faults never touch the agent.
-// - At most restarts_max starts within any window: past it, give up. The budget is never reset.
+// - At most restarts_max starts within any window (a step that failed before its start counts as
+//   one): past it, give up. The budget is never reset.
 // - The waiting time before a start only grows until the agent has been well for stable_after.
 // - The same fault coming back climbs its ladder one step at a time; stable_after puts it back to
 //   the bottom.

@@ -11,6 +11,9 @@
 //   (or could not be, within intent_write_wait_ms_max: healing goes on and the loss is logged).
 // - Dependency and overload faults are recorded and alerted, never acted upon.
 //
+// A step has step_timeout from the start to ready, or twice the longest start that was seen to
+// succeed, whichever is longer: an agent that loads for minutes is not killed while it loads.
+//
 // When the agent ends by itself with exit code 0 it has finished its work: no fault, no restart,
 // Remora ends with 0. Any other end is a fault.
 //
@@ -67,7 +70,7 @@ struct SupervisorOptions {
   // The same for an agent that is ill: it rarely listens, and callers wait.
   Duration heal_stop_grace = std::chrono::seconds(1);
   Duration drain_wait = std::chrono::seconds(25);
-  // Tells the ids of incidents apart; any random bits.
+  // Tells incidents of the same millisecond apart; any random bits.
   uint64_t random_seed = 0;
 };
 
@@ -150,13 +153,13 @@ class Supervisor final : private OrchestratorEvents {
   void shutdown();
 
   // A reload; takes effect from the next decision on.
-  void set_policy(const HealingPolicy& policy) { options_.policy = policy; }
+  void set_policy(const HealingPolicy& policy);
   void set_detection(const DetectionPolicy& policy) { classifier_.set_policy(policy); }
 
   Phase phase() const { return phase_; }
   bool serving() const { return gate_open_; }
   const AgentInstance& instance() const { return instance_; }
-  uint64_t restarts() const { return restarts_; }
+  uint64_t restarts() const { return starts_ == 0 ? 0 : starts_ - 1; }
   // The incident being healed; nullptr: none.
   const Incident* open_incident() const { return incident_ ? &incident_->record : nullptr; }
   const Classifier& classifier() const { return classifier_; }
@@ -169,49 +172,65 @@ class Supervisor final : private OrchestratorEvents {
     Incident record;
     Fault fault;
   };
-  struct Advisory {  // a dependency or overload fault: at most one of a kind
-    std::optional<Incident> open;
-    std::optional<Incident> last;
+  // A dependency or overload fault: at most one of a kind is open.
+  struct Advisory {
+    std::optional<Incident> incident;  // the last one
     MonotonicTime closed_at{};
+    bool is_open() const { return incident && incident->status == IncidentStatus::kOpen; }
   };
 
+  // Events.
   void on_agent_started(const AgentInstance& instance) override;
   void on_agent_start_failed(const Error& error) override;
   void on_agent_exited(uint64_t generation, const AgentExit& exit) override;
   void on_state_checked(Result<StateCheck> result);
   void on_restored(Result<RestoredSnapshot> result);
+  void on_incident_written(uint64_t write, const Result<void>& result);
 
+  // The state machine.
   void advance();
   Phase next_phase() const;
+  Phase next_ending_phase() const;
+  bool is_ending() const;
   void enter(Phase phase);
   void enter_checking_state();
   void enter_starting();
   void enter_serving();
   void enter_recording_intent();
+  void enter_stopping_agent();
   void enter_backing_off();
-  void enter_draining();
+  void enter_restoring();
+  void enter_draining(Phase from);
   void enter_terminating();
   void enter_final_snapshot();
   void enter_giving_up();
-  void enter_flushing();
+  void enter_finished();
+  // wait_over_ becomes true after wait, unless the phase is left before.
+  void limit_phase(Duration wait);
+  // What a posted completion does: nothing once the supervisor is gone.
+  Task later(void (Supervisor::*fact)());
+  void note_drained() { drained_ = true; }
+  void note_alerted() { alerted_ = true; }
+  void note_snapshot_done() { snapshot_done_ = true; }
 
+  // Faults and incidents (supervisor_incidents.cc).
   void take_fault(Fault fault);
-  bool agent_may_be_ill() const;
-  std::optional<Fault> classify(const Observation& observation);
-  void fail_step(std::string why);
-  void open_incident_for(Fault fault);
+  void take_advisory(const Fault& fault);
+  void close_advisories(ClosedReason reason, bool only_quiet);
+  Fault fault_of_exit(const AgentExit& exit, std::optional<Fault> found) const;
+  void take_up_fault();
+  Incident make_incident(const Fault& fault);
+  void open_incident(Fault fault);
   void close_incident(ClosedReason reason, std::string outcome);
   void end_step(std::string outcome);
-  Incident make_incident(const Fault& fault);
-  void write_incident(const Incident& incident);
-  void take_advisory(const Fault& fault);
-  void close_quiet_advisories(bool all);
-  void set_gate(bool open, std::string_view reason);
-  void set_wait(Duration wait, bool& fact);
-  Duration step_time_limit() const;
+  void add_step(const Decision& decision);
+  uint64_t write_incident(const Incident& incident);
+  void report(const Incident& incident);
   int64_t unix_ns(MonotonicTime at) const;
-  int64_t unix_ns_now() const;
-  int stop_exit_code() const;
+  int64_t unix_ns_now() const { return unix_ns(seams_.loop.clock().now()); }
+
+  void set_gate(bool open, std::string_view reason);
+  Duration step_time_limit() const;
 
   SupervisorSeams seams_;
   SupervisorOptions options_;
@@ -221,6 +240,9 @@ class Supervisor final : private OrchestratorEvents {
   std::optional<OpenIncident> incident_;
   std::array<Advisory, kFaultKindCount> advisories_;
   uint64_t random_state_;
+  // Wall minus monotonic time, taken when an incident begins: a clock that is set in the middle of
+  // one does not bend its intervals.
+  Duration wall_offset_{};
 
   Phase phase_ = Phase::kIdle;
   bool advancing_ = false;
@@ -228,35 +250,37 @@ class Supervisor final : private OrchestratorEvents {
   // Facts: set by events, read by next_phase().
   bool start_requested_ = false;
   AgentState agent_ = AgentState::kNone;
-  AgentInstance instance_;
-  std::optional<AgentExit> last_exit_;
   bool ready_ = false;
-  bool clean_end_ = false;
-  bool hopeless_ = false;  // the first start found nothing that could be run
+  bool clean_end_ = false;  // it ended by itself with 0
+  bool hopeless_ = false;   // the first start found nothing that can be run
   std::optional<Fault> pending_fault_;
   std::optional<std::string> step_failure_;
   Decision decision_;
-  MonotonicTime decided_at_{};
   bool intent_recorded_ = false;
-  bool wait_over_ = false;  // the phase's own time limit
+  bool wait_over_ = false;
   bool state_checked_ = false;
-  std::optional<Result<RestoredSnapshot>> restored_;
+  bool restored_ = false;
   bool keeper_busy_ = false;
   bool drained_ = false;
   bool alerted_ = false;
   bool snapshot_done_ = false;
-  int stops_requested_ = 0;
-  bool stop_sent_ = false;
-  size_t writes_pending_ = 0;
+  uint32_t stops_requested_ = 0;
 
+  AgentInstance instance_;  // the last one
+  std::optional<AgentExit> last_exit_;
+  bool stop_sent_ = false;  // its end was asked for
+  bool snapshot_wanted_ = true;
+  MonotonicTime decided_at_{};
+  uint64_t writes_begun_ = 0;
+  uint64_t writes_done_ = 0;
+  uint64_t intent_write_ = 0;  // the one that enter_recording_intent waits for
   bool gate_open_ = false;
-  uint64_t restarts_ = 0;
+  uint64_t starts_ = 0;
   int exit_code_ = 0;
   MonotonicTime start_began_at_{};
   Duration longest_start_{};
   Subscription phase_timer_;
   Subscription step_timer_;
-  Subscription intent_timer_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
