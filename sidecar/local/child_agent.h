@@ -26,12 +26,6 @@
 
 namespace remora {
 
-// A longer line is logged in pieces of this size.
-inline constexpr size_t agent_output_line_bytes_max = 8 * 1024;
-// Read from one stream before the loop gets its turn.
-inline constexpr size_t agent_output_read_bytes_max = 16 * 1024;
-// Read of what a dead agent left in its pipes.
-inline constexpr size_t agent_output_last_bytes_max = 1 << 20;
 inline constexpr int64_t orphan_reap_after_ms = 2'000;
 // Processes in an uninterruptible sleep don't die: after this they are left behind, and logged.
 inline constexpr int64_t leftovers_wait_ms_max = 3'000;

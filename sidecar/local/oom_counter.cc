@@ -1,0 +1,60 @@
+#include "sidecar/local/oom_counter.h"
+
+#include <array>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "sidecar/base/handle.h"
+#include "sidecar/health/proc_text.h"
+
+namespace remora {
+namespace {
+
+std::optional<std::string> read_text(const std::string& path) {
+  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file) return std::nullopt;
+  std::array<char, 8192> text{};
+  const ssize_t n = ::read(file.get(), text.data(), text.size());
+  if (n < 0) return std::nullopt;
+  return std::string(text.data(), static_cast<size_t>(n));
+}
+
+// The file in the cgroup's own directory or the nearest one above: inside a container the path that
+// /proc shows may begin above what is mounted.
+std::string find_upwards(const std::string& mount, std::string path, const std::string& name) {
+  while (true) {
+    const std::string file = mount + (path == "/" ? "" : path) + "/" + name;
+    if (::access(file.c_str(), R_OK) == 0) return file;
+    if (path.empty() || path == "/") return {};
+    path.erase(path.rfind('/') == std::string::npos ? 0 : path.rfind('/'));
+  }
+}
+
+}  // namespace
+
+OomCounter::OomCounter(pid_t pid, const std::string& proc_root, const std::string& cgroup_root) {
+  const auto text = read_text(proc_root + "/" + std::to_string(pid) + "/cgroup");
+  if (!text) return;
+  const CgroupPaths paths = parse_cgroup(*text);
+  if (paths.memory) {
+    file_ = find_upwards(cgroup_root + "/memory", *paths.memory, "memory.oom_control");
+  }
+  if (file_.empty() && paths.unified) {
+    file_ = find_upwards(cgroup_root, *paths.unified, "memory.events");
+  }
+  at_start_ = read().value_or(0);
+}
+
+std::optional<uint64_t> OomCounter::read() const {
+  if (file_.empty()) return std::nullopt;
+  const auto text = read_text(file_);
+  return text ? parse_keyed_counter(*text, "oom_kill") : std::nullopt;
+}
+
+uint64_t OomCounter::kills() const {
+  const uint64_t now = read().value_or(at_start_);
+  return now > at_start_ ? now - at_start_ : 0;
+}
+
+}  // namespace remora
