@@ -1,5 +1,7 @@
 // The seam between bytes and messages. A Codec does no I/O and has no clock: bytes go in through
-// receive(), events come out synchronously from inside it, output waits in pending_output().
+// receive(), events come out synchronously from inside it, output waits in pending_output(). Two
+// events can also come from inside wrote(): on_drained(), and on_stream_error() for an HTTP/2
+// stream that ends with a frame of ours.
 //
 // Life of a connection: its owner (a downstream session or an upstream connection) feeds
 // receive() from the transport, answers events, and once per loop round writes pending_output()
@@ -25,13 +27,8 @@
 namespace remora::http {
 
 using StreamId = int32_t;  // HTTP/1.1: 1, 2, 3, … in order of requests
-// HTTP/1.1 server role: after receive() has returned an error one reply to what could not be
-// understood may be sent on this id. It is dropped when a response was under way already.
-inline constexpr StreamId kErrorReplyStream = 0;
-
-// HTTP/1.1 server role: after receive() has failed before a request was announced, send_response
-// and send_data take this id, so that the caller is told what was wrong; the connection then
-// closes.
+// HTTP/1.1 server role: with no request announced, one reply may be sent on this id, to a head that
+// receive() has refused or that does not come to its end in time. The connection then closes.
 inline constexpr StreamId kErrorStream = 0;
 
 inline constexpr size_t kStreamHighWatermarkBytes = 256 * 1024;
@@ -84,12 +81,14 @@ class Codec {
 
   // Takes all of bytes. Called with an empty span it goes on with what it has kept unparsed.
   // Errors: kProtocol (answer 400), kLimitExceeded (431; 414 when the message starts with "url").
-  // Before it returns one, each stream in progress has got its on_stream_error().
+  // Each stream in progress has got its on_stream_error() before, but for an HTTP/1.1 request whose
+  // body is at fault: it may still be answered, if no response has begun.
   virtual Result<void> receive(std::span<const uint8_t> bytes) = 0;
   // The peer has shut its write side. Ends or fails the streams in progress.
   virtual void receive_eof() = 0;
-  // Pipelined input was kept because an exchange was unfinished (HTTP/1.1 server role), and now it
-  // can be parsed: call receive({}). Not needed inside receive(), which goes on by itself.
+  // Pipelined input was kept because an exchange was unfinished or much output unsent (HTTP/1.1
+  // server role), and now it can be parsed: call receive({}). Look after each exchange and flush;
+  // inside receive() it is not needed, which goes on by itself.
   virtual bool has_unparsed() const { return false; }
   // False while so much is unconsumed or unparsed that the transport should be paused.
   virtual bool wants_read() const = 0;

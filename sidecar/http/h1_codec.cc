@@ -104,6 +104,12 @@ Result<size_t> H1Codec::process_head(std::string_view input) {
     return std::unexpected(std::move(checked).error());
   }
   if (head_size == 0) return 0;
+  // A peer that does not read its responses gets no further ones.
+  if (is_server() && out_.size() >= kStreamHighWatermarkBytes) {
+    blocked_ = true;
+    scanner_.reset();
+    return 0;
+  }
   scanner_.reset();
   if (head_size == 2) {  // RFC 9112 section 2.2
     if (++blank_lines_ > blank_lines_max || !is_server()) {
@@ -274,27 +280,19 @@ void H1Codec::complete_receiving(bool more_input) {
   events_.on_end(id);
 }
 
-// The input can't be understood any more. Server role: one error reply may still be sent, on
-// kErrorReplyStream, unless a response has begun.
+// The input can't be understood any more. Server role: the request in progress stays open, so that
+// it can be answered; with none, kErrorStream can be.
 std::unexpected<Error> H1Codec::fail(Error error) {
   error.source = is_server() ? ErrorSource::kDownstream : ErrorSource::kUpstream;
   failed_ = true;
   keep_alive_ = false;
-  const bool can_reply = is_server() && (!exchange_open_ || sending_ == Sending::kHead);
-  if (exchange_open_) {
+  if (exchange_open_ && !is_server()) {
     const StreamId id = stream_id_;
     close_exchange();
     events_.on_stream_error(id, StreamErrorKind::kProtocol, error);
   }
   receiving_ = Receiving::kDiscard;
   unparsed_.clear();
-  if (can_reply) {
-    stream_id_ = kErrorReplyStream;
-    exchange_open_ = true;
-    closing_ = false;
-    sending_ = Sending::kHead;
-    request_is_head_ = request_is_connect_ = false;
-  }
   return std::unexpected(std::move(error));
 }
 
@@ -340,7 +338,8 @@ void H1Codec::receive_eof() {
 
 bool H1Codec::has_unparsed() const {
   if (!blocked_ || unparsed_.empty() || closing_ || failed_) return false;
-  return !exchange_open_ || receiving_ == Receiving::kRaw;
+  if (receiving_ == Receiving::kRaw) return true;
+  return !exchange_open_ && out_.size() < kStreamHighWatermarkBytes;
 }
 
 bool H1Codec::wants_read() const {
@@ -397,6 +396,17 @@ void H1Codec::send_informational(StreamId id, const ResponseHead& head) {
   write_response_head(head, {}, &out_);
 }
 
+// Makes room for a reply to a request that could not be read.
+void H1Codec::open_error_exchange() {
+  if (exchange_open_ || closing_ || !is_server()) return;
+  stream_id_ = kErrorStream;
+  exchange_open_ = true;
+  receiving_ = Receiving::kDiscard;
+  sending_ = Sending::kHead;
+  request_is_head_ = request_is_connect_ = peer_is_http10_ = false;
+  unparsed_.clear();
+}
+
 H1WriteOptions H1Codec::choose_response_framing(const ResponseHead& head, bool end_stream) {
   H1WriteOptions options;
   const bool bodiless = request_is_head_ || !allows_body(head.status);
@@ -423,6 +433,7 @@ H1WriteOptions H1Codec::choose_response_framing(const ResponseHead& head, bool e
 }
 
 void H1Codec::send_response(StreamId id, const ResponseHead& head, bool end_stream) {
+  if (id == kErrorStream) open_error_exchange();
   if (!is_current(id) || !is_server() || sending_ != Sending::kHead) return;
   const bool is_connected = request_is_connect_ && head.status / 100 == 2;
   if (head.status == 101 || is_connected) {

@@ -93,6 +93,7 @@ class H1Codec final : public Codec, private ChunkedReader::Sink {
   void fail_stream(StreamErrorKind kind, std::string_view message);
 
   StreamId open_exchange();
+  void open_error_exchange();
   H1WriteOptions choose_response_framing(const ResponseHead& head, bool end_stream);
   void complete_sending();
   void finish_exchange_if_complete();
