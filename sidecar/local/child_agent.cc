@@ -243,7 +243,9 @@ void ChildAgent::Impl::on_exited() {
 void ChildAgent::Impl::collect() {
   ::kill(-process_.pid, SIGKILL);
   size_t left = 0;
-  for (const ProcessEntry& entry : family()) {
+  // Once dead they show neither mark nor descent any more, so those found are remembered.
+  remembered_ = family();
+  for (const ProcessEntry& entry : remembered_) {
     if (entry.state == 'Z') {
       // A zombie of another parent is collected once that parent is gone and it comes to us.
       if (entry.parent == ::getpid()) ::waitpid(entry.pid, nullptr, WNOHANG);
