@@ -21,6 +21,7 @@ struct FieldCollector {
   HeaderMap* headers = nullptr;
   size_t count_max = 0;
 
+  std::string_view section;  // all that llhttp reads
   std::string_view name;
   std::string_view value;
   size_t count = 0;
@@ -109,26 +110,19 @@ FieldCollector& collector_of(llhttp_t* parser) {
 }
 
 int on_header_field(llhttp_t* parser, const char* at, size_t length) {
-  FieldCollector& fields = collector_of(parser);
-  fields.name = {at, length};
-  fields.value = {};
+  collector_of(parser).name = {at, length};
   return 0;
 }
 
-// llhttp may hand a value out in pieces that follow each other.
-int on_header_value(llhttp_t* parser, const char* at, size_t length) {
+// The value is the rest of the line, white space and all: llhttp's own span leaves out some of it,
+// which for Transfer-Encoding matters, and is elsewhere when the value is empty.
+int on_header_value_complete(llhttp_t* parser) {
   FieldCollector& fields = collector_of(parser);
-  if (fields.value.empty()) {
-    // With the white space in front of it, which for Transfer-Encoding matters.
-    const char* begin = fields.name.data() + fields.name.size() + 1;
-    fields.value = {begin, static_cast<size_t>(at - begin) + length};
-  } else {
-    fields.value = {fields.value.data(), static_cast<size_t>(at + length - fields.value.data())};
-  }
-  return 0;
+  const auto begin =
+      static_cast<size_t>(fields.name.data() - fields.section.data()) + fields.name.size() + 1;
+  fields.value = fields.section.substr(begin, fields.section.find('\r', begin) - begin);
+  return fields.add();
 }
-
-int on_header_value_complete(llhttp_t* parser) { return collector_of(parser).add(); }
 
 // The head is all that llhttp is asked for: the body is the codec's.
 int on_headers_complete(llhttp_t*) { return HPE_PAUSED; }
@@ -136,7 +130,6 @@ int on_headers_complete(llhttp_t*) { return HPE_PAUSED; }
 constexpr llhttp_settings_t make_field_settings() {
   llhttp_settings_t settings{};
   settings.on_header_field = on_header_field;
-  settings.on_header_value = on_header_value;
   settings.on_header_value_complete = on_header_value_complete;
   settings.on_headers_complete = on_headers_complete;
   return settings;
@@ -158,6 +151,7 @@ Result<void> collect_fields(std::string_view fields, FieldCollector* collector) 
   static const llhttp_t fresh = parser_after_start_line(field_settings);
   llhttp_t parser = fresh;
   parser.data = collector;
+  collector->section = fields;
   const llhttp_errno_t status = llhttp_execute(&parser, fields.data(), fields.size());
   if (collector->error) return std::unexpected(*std::move(collector->error));
   if (status != HPE_PAUSED && status != HPE_CB_HEADERS_COMPLETE) {

@@ -96,6 +96,9 @@ struct H2Codec::Callbacks {
     if (frame->hd.type == NGHTTP2_HEADERS && frame->hd.stream_id == codec.headers_awaited_) {
       codec.headers_awaited_ = 0;
     }
+    if (frame->hd.type == NGHTTP2_GOAWAY) {
+      codec.reset_flood_ = frame->goaway.error_code == NGHTTP2_INTERNAL_ERROR;
+    }
     return 0;
   }
 

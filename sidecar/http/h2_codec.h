@@ -5,7 +5,7 @@
 // peer can make us hold is concurrent_streams_max * kReceiveWindowBytes.
 // Output: frames are written into out_ up to output_bytes_max, so that one flush carries many; the
 // rest of a body waits in its stream's buffer. wants_read() turns false while a peer that sends
-// does not read (output_bytes_paused), which bounds the answers that it can make us queue.
+// does not read (output_*_paused), which bounds the answers that it can make us queue.
 //
 // nghttp2 must not be entered from its own callbacks, so an event that comes out of mem_send
 // (inside pending_output()) is kept until the end of receive() or wrote(); and header fields sent
@@ -36,6 +36,7 @@ class H2Codec final : public Codec {
  public:
   static constexpr size_t output_bytes_max = 64 * 1024;
   static constexpr size_t output_bytes_paused = 256 * 1024;
+  static constexpr size_t output_frames_paused = 64;  // that wait behind output_bytes_max
   static constexpr int32_t connection_window_bytes = 1024 * 1024;
   static constexpr size_t pooled_streams_max = 128;
 
@@ -44,7 +45,7 @@ class H2Codec final : public Codec {
 
   Result<void> receive(std::span<const uint8_t> bytes) override;
   void receive_eof() override;
-  bool wants_read() const override { return out_.size() < output_bytes_paused; }
+  bool wants_read() const override;
 
   Result<StreamId> send_request(const RequestHead& head, bool end_stream) override;
   bool can_open() const override;
@@ -117,6 +118,7 @@ class H2Codec final : public Codec {
   void write_headers_now(StreamId id);
   bool in_nghttp2() const { return in_receive_ || in_send_; }
   void pump();
+  void append_frame(std::span<const uint8_t> frame);
   void resume(Stream& stream);
   void emit_stream_error(StreamId id, StreamErrorKind kind, uint32_t error_code);
   void emit_late_events();
@@ -140,6 +142,7 @@ class H2Codec final : public Codec {
   uint32_t goaway_code_ = 0;      // of a GOAWAY sent for an error
   bool in_receive_ = false;       // inside nghttp2_session_mem_recv()
   bool in_send_ = false;          // inside nghttp2_session_mem_send()
+  bool reset_flood_ = false;      // the GOAWAY that is being written ends a flood of RST_STREAM
   bool draining_ = false;
   bool final_goaway_sent_ = false;
   bool peer_goaway_ = false;

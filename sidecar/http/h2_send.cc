@@ -99,7 +99,7 @@ void H2Codec::write_headers_now(StreamId id) {
     const uint8_t* data = nullptr;
     const ssize_t size = nghttp2_session_mem_send(session_.get(), &data);
     if (size <= 0) break;
-    out_.append(std::span(data, static_cast<size_t>(size)));
+    append_frame({data, static_cast<size_t>(size)});
   }
   in_send_ = false;
   // Never seen: can_open() has checked all that could hold a HEADERS frame back. nghttp2 must then
@@ -180,7 +180,11 @@ void H2Codec::on_end_stream_sent(Stream& stream) {
 }
 
 void H2Codec::on_goaway_sent(const nghttp2_goaway& goaway) {
-  if (goaway.error_code != NGHTTP2_NO_ERROR) goaway_code_ = goaway.error_code;
+  if (goaway.error_code == NGHTTP2_INTERNAL_ERROR) {
+    goaway_code_ = NGHTTP2_ENHANCE_YOUR_CALM;
+  } else if (goaway.error_code != NGHTTP2_NO_ERROR) {
+    goaway_code_ = goaway.error_code;
+  }
   if (goaway.last_stream_id != last_stream_id_of_notice) final_goaway_sent_ = true;
 }
 
@@ -216,9 +220,30 @@ void H2Codec::pump() {
     const ssize_t size = nghttp2_session_mem_send(session_.get(), &data);
     if (size < 0) broken_ = true;
     if (size <= 0) break;
-    out_.append(std::span(data, static_cast<size_t>(size)));
+    append_frame({data, static_cast<size_t>(size)});
   }
   in_send_ = false;
+}
+
+// nghttp2 ends a connection past its reset rate with INTERNAL_ERROR. A peer is told what it did
+// (RFC 9113 section 7), so the code in the frame is replaced.
+void H2Codec::append_frame(std::span<const uint8_t> frame) {
+  constexpr size_t kErrorCodeOffset = 13;  // frame header, last stream id
+  constexpr std::array<uint8_t, 4> kEnhanceYourCalm = {0, 0, 0, NGHTTP2_ENHANCE_YOUR_CALM};
+  if (!std::exchange(reset_flood_, false) ||
+      frame.size() < kErrorCodeOffset + kEnhanceYourCalm.size()) {
+    out_.append(frame);
+    return;
+  }
+  out_.append(frame.first(kErrorCodeOffset));
+  out_.append(kEnhanceYourCalm);
+  out_.append(frame.subspan(kErrorCodeOffset + kEnhanceYourCalm.size()));
+}
+
+bool H2Codec::wants_read() const {
+  if (out_.size() < output_bytes_max) return true;
+  return out_.size() < output_bytes_paused &&
+         nghttp2_session_get_outbound_queue_size(session_.get()) < output_frames_paused;
 }
 
 std::string_view H2Codec::pending_output() {
