@@ -135,7 +135,6 @@ class H1Codec final : public Codec, private ChunkedReader::Sink {
   bool closing_ = false;  // of no further use once out_ is empty
   bool failed_ = false;   // receive() has returned an error
   bool in_receive_ = false;
-  uint64_t queued_bytes_ = 0;       // ever appended to out_, as of the last look
   uint64_t wrote_bytes_ = 0;        // ever taken by the transport
   uint64_t request_begins_at_ = 0;  // client role: position of the current request in the output
 };

@@ -54,8 +54,6 @@ H2Codec::H2Codec(Role role, CodecEvents& events, const CodecLimits& limits)
 
 H2Codec::~H2Codec() = default;
 
-// ---- Streams -------------------------------------------------------------------------------
-
 H2Codec::Stream* H2Codec::find(StreamId id) const {
   const auto it = std::ranges::lower_bound(streams_, id, {}, [](const auto& s) { return s->id; });
   return it != streams_.end() && (*it)->id == id ? it->get() : nullptr;
@@ -87,8 +85,6 @@ void H2Codec::release_stream(StreamId id) {
   stream->out = std::move(out);
   free_streams_.push_back(std::move(stream));
 }
-
-// ---- Receiving -----------------------------------------------------------------------------
 
 Result<void> H2Codec::receive(std::span<const uint8_t> bytes) {
   if (failed_ || eof_ || in_receive_) return {};

@@ -448,9 +448,11 @@ TEST(H1Client, AnEarlyResponseIsDeliveredAndEndsTheConnection) {
   ASSERT_TRUE(client.feed("HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno"));
   EXPECT_EQ(client.events.joined(), "1 response 413 length=2\n1 data no\n1 end\n");
   EXPECT_FALSE(client.codec->can_open());
-  client.codec->reset(*id);
   EXPECT_TRUE(client.codec->close_after_flush());
   EXPECT_TRUE(client.codec->idle());
+  client.codec->reset(*id);
+  client.codec->send_data(*id, as_bytes("late"), true);
+  EXPECT_TRUE(client.codec->close_after_flush());
 }
 
 TEST(H1Client, BytesBehindAResponseNeverAnswerTheNextRequest) {
