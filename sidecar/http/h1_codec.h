@@ -102,7 +102,7 @@ class H1Codec final : public Codec, private ChunkedReader::Sink {
 
   const Role role_;
   CodecEvents& events_;
-  const CodecLimits& limits_;
+  const CodecLimits limits_;
 
   Buffer out_;
   Buffer unparsed_;
