@@ -96,7 +96,11 @@ class CodecDriver : public CodecEvents {
     seen.answered = true;
     ResponseHead head;
     head.status = (choice_ & 2) != 0 ? 101 : 200;
-    if ((choice_ & 8) != 0) codec_->send_informational(id, ResponseHead{.status = 103});
+    if ((choice_ & 8) != 0) {
+      ResponseHead hints;
+      hints.status = 103;
+      codec_->send_informational(id, hints);
+    }
     codec_->send_response(id, head, false);
     codec_->send_data(id, as_bytes("response body"), false);
     HeaderMap trailers;
