@@ -1,6 +1,5 @@
 #include "config/load.h"
 
-#include <fstream>
 #include <map>
 #include <sstream>
 #include <utility>
@@ -8,7 +7,6 @@
 #include <fcntl.h>
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/message.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "config/defaults.h"
@@ -178,11 +176,11 @@ class Loader {
     } else if (kind == YamlNode::Kind::kMap && node.kind == YamlNode::Kind::kList) {
       mend = "remove the \"- \" and write NAME: VALUE lines";
     }
-    const bool may_show = !rules_of(field).secret();
-    complain(node, path,
-             "is " + (may_show ? describe(node) : "something else") + ", not " +
-                 expected_text(field),
-             std::move(mend));
+    const bool may_show = !rules_of(field).secret() || node.kind != YamlNode::Kind::kScalar;
+    complain(
+        node, path,
+        "is " + (may_show ? describe(node) : "something else") + ", not " + expected_text(field),
+        std::move(mend));
     return false;
   }
 

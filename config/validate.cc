@@ -7,6 +7,7 @@
 #include <string_view>
 #include <utility>
 
+#include "config/defaults.h"
 #include "config/load.h"
 #include "config/scalar.h"
 #include "sidecar/net/socket_address.h"
@@ -295,11 +296,21 @@ class Validator {
   }
 
   void check_snapshots() {
-    const std::string& store = config_.snapshots().store();
+    const Snapshots& snapshots = config_.snapshots();
+    const std::string& store = snapshots.store();
     const std::string& state_dir = config_.agent().state_dir();
-    for (const std::string_view key : {"interval", "keepLast", "exclude", "stopMax"}) {
+    Config defaults;
+    fill_in_defaults(defaults, Origins{});
+    const Snapshots& unchanged = defaults.snapshots();
+    // A key that only repeats the default promises nothing.
+    const std::pair<std::string_view, bool> keys[] = {
+        {"interval", to_duration(snapshots.interval()) != to_duration(unchanged.interval())},
+        {"keepLast", snapshots.keep_last() != unchanged.keep_last()},
+        {"exclude", snapshots.exclude_size() > 0},
+        {"stopMax", to_duration(snapshots.stop_max()) != to_duration(unchanged.stop_max())}};
+    for (const auto& [key, is_changed] : keys) {
       const std::string path = "snapshots." + std::string(key);
-      if (!origins_.is_set(path)) continue;
+      if (!is_changed || !all_good(path)) continue;
       if (store.empty() && all_good("snapshots.store")) {
         reporter_.add(path, "has no effect without snapshots.store", "set the store, or remove it");
       } else if (state_dir.empty() && all_good("agent.stateDir")) {

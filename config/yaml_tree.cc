@@ -137,7 +137,8 @@ YamlError from_exception(const YAML::Exception& e) {
     error.column = e.mark.column + 1;
   }
   error.message = "not YAML: " + (e.msg.empty() ? std::string("syntax error") : e.msg);
-  error.mend = "check the indentation, colons, quotes and brackets here and just above";
+  error.mend =
+      "check the indentation (spaces, no tabs), colons, quotes and brackets here and just above";
   return error;
 }
 

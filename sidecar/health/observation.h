@@ -62,12 +62,18 @@ struct ThreadState {
   bool untimed_futex = false;  // waits on a futex without a time limit
 };
 
-// A connection on which the agent has sent something and awaits the answer, or that is not open
-// yet.
+// A connection that the agent opened to somebody else and that something is under way on.
 struct OutboundCall {
-  std::string peer;        // "10.0.0.7:5432"
-  Duration pending_for{};  // since the agent last sent on it
-  bool connecting = false;
+  enum class State : uint8_t {
+    kConnecting,  // not open yet
+    kAwaiting,    // the agent has sent something and awaits the answer
+    // The answer has been coming in over some time; whether it is complete can't be seen from
+    // outside. Explains waiting only until its last byte came.
+    kStreaming,
+  };
+  std::string peer;  // "10.0.0.7:5432"
+  State state = State::kAwaiting;
+  Duration pending_for{};  // since the last byte: sent when awaiting, received when streaming
 };
 
 struct ProgressSample {
@@ -93,7 +99,8 @@ struct ProgressSample {
   uint32_t threads_total = 0;
   std::vector<ThreadState> threads;    // the first threads_shown_max, main thread first
   bool has_event_loop = false;         // the agent's main process holds an epoll descriptor
-  std::vector<OutboundCall> outbound;  // pending calls, longest first, outbound_shown_max at most
+  std::vector<OutboundCall> outbound;  // longest pending first, outbound_shown_max at most
+  uint32_t accept_backlog = 0;         // connections that wait to be accepted by the agent
   uint32_t fds_open = 0;               // of the process nearest to its limit
   uint64_t fds_max = 0;                // 0: unknown
   // From the cgroup.

@@ -1,0 +1,30 @@
+// Short forms for the errors of the snapshot store. All of them carry ErrorSource::kStorage.
+#pragma once
+
+#include <string>
+#include <utility>
+
+#include "sidecar/base/error.h"
+
+namespace remora::checkpoint {
+
+inline std::unexpected<Error> storage_error(ErrorCode code, std::string message,
+                                            bool retryable = false) {
+  return make_error(code, ErrorSource::kStorage, std::move(message), retryable);
+}
+
+inline std::unexpected<Error> corrupt(std::string message) {
+  return storage_error(ErrorCode::kCorrupt, std::move(message));
+}
+
+// Hands a failed result's error up, with or without a word about where it was met.
+template <typename T>
+std::unexpected<Error> pass_on(Result<T>& failed) {
+  return std::unexpected<Error>(std::move(failed.error()));
+}
+template <typename T>
+std::unexpected<Error> pass_on(Result<T>& failed, std::string_view where) {
+  return std::unexpected<Error>(std::move(failed.error()).with_context(where));
+}
+
+}  // namespace remora::checkpoint
