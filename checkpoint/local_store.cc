@@ -52,21 +52,7 @@ Result<Epoch> parse_epoch(std::string_view text) {
 
 }  // namespace
 
-// ---- Reader and writer ------------------------------------------------------------------------
-
-class LocalStore::Reader final : public ChunkReader {
- public:
-  Reader(LocalStore& store, std::unique_ptr<FileLock> lock)
-      : store_(store), lock_(std::move(lock)) {}
-  bool has_chunk(const ChunkId& id) const override { return store_.has_chunk(id); }
-  Result<void> read_chunk(const ChunkId& id, std::string& plain) override {
-    return store_.read_chunk(id, plain);
-  }
-
- private:
-  LocalStore& store_;
-  std::unique_ptr<FileLock> lock_;
-};
+// ---- Writer -----------------------------------------------------------------------------------
 
 // Packs are written under tmp/ and moved into packs/ only by publish(): an abandoned writer has
 // nothing to take back that somebody else might have begun to rely on.

@@ -107,4 +107,18 @@ class LocalStore final : public Store {
   std::string stored_;  // scratch for reads
 };
 
+class LocalStore::Reader final : public ChunkReader {
+ public:
+  Reader(LocalStore& store, std::unique_ptr<FileLock> lock)
+      : store_(store), lock_(std::move(lock)) {}
+  bool has_chunk(const ChunkId& id) const override { return store_.has_chunk(id); }
+  Result<void> read_chunk(const ChunkId& id, std::string& plain) override {
+    return store_.read_chunk(id, plain);
+  }
+
+ private:
+  LocalStore& store_;
+  std::unique_ptr<FileLock> lock_;
+};
+
 }  // namespace remora::checkpoint

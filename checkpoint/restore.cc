@@ -170,7 +170,8 @@ Result<void> Restorer::swap_beside(const std::string& temp) {
 }
 
 Result<void> Restorer::restore_inside() {
-  report_ = {.snapshot = report_.snapshot, .in_place = true};
+  report_.in_place = true;
+  report_.set_aside.clear();
   if (auto done = check_space(target_); !done) return done;
   const std::string temp = join(target_, std::string(restore_mark) + random_name());
   auto written = sweep(target_, std::string(restore_mark), "");
