@@ -62,23 +62,19 @@ int run_start(const StartPlan& plan) {
   return 0;
 }
 
-}  // namespace
-}  // namespace remora::bench
-
-int main(int argc, char** argv) {
-  using namespace remora::bench;
+int run(int argc, char** argv) {
   CLI::App app{"Load generator for benchmarks"};
   app.require_subcommand(1);
   RunOptions options;
-  CLI::App* run = app.add_subcommand("run", "send requests and report latency and CPU");
-  run->add_option("--port", options.plan.port)->required();
-  run->add_option("--path", options.plan.path);
-  run->add_option("--connections", options.plan.connections)->check(CLI::Range(1, 10'000));
-  run->add_option("--requests", options.plan.requests)->check(CLI::PositiveNumber);
-  run->add_option("--rate", options.plan.rate, "per second; 0: as fast as replies come")
+  CLI::App* load = app.add_subcommand("run", "send requests and report latency and CPU");
+  load->add_option("--port", options.plan.port)->required();
+  load->add_option("--path", options.plan.path);
+  load->add_option("--connections", options.plan.connections)->check(CLI::Range(1, 10'000));
+  load->add_option("--requests", options.plan.requests)->check(CLI::PositiveNumber);
+  load->add_option("--rate", options.plan.rate, "per second; 0: as fast as replies come")
       ->check(CLI::NonNegativeNumber);
-  run->add_option("--warmup", options.warmup, "requests before the measured ones");
-  run->add_option("--cpu-pid", options.cpu_pids, "whose CPU time to report");
+  load->add_option("--warmup", options.warmup, "requests before the measured ones");
+  load->add_option("--cpu-pid", options.cpu_pids, "whose CPU time to report");
 
   StartPlan start_plan;
   CLI::App* start = app.add_subcommand("start", "time from exec to the first 200");
@@ -86,5 +82,10 @@ int main(int argc, char** argv) {
   start->add_option("--cpu", start_plan.cpu, "pin the command to this core");
   start->add_option("command", start_plan.command)->required();
   CLI11_PARSE(app, argc, argv);
-  return *run ? run_load(options) : run_start(start_plan);
+  return *load ? run_load(options) : run_start(start_plan);
 }
+
+}  // namespace
+}  // namespace remora::bench
+
+int main(int argc, char** argv) { return remora::bench::run(argc, argv); }

@@ -45,6 +45,7 @@ bool answers_200(uint16_t port) {
     ::sched_setaffinity(0, sizeof cores, &cores);
   }
   const int nowhere = ::open("/dev/null", O_RDWR);
+  if (nowhere < 0) ::_exit(126);
   ::dup2(nowhere, STDIN_FILENO);
   ::dup2(nowhere, STDOUT_FILENO);
   ::dup2(nowhere, STDERR_FILENO);
@@ -73,6 +74,7 @@ Result<Duration> time_to_first_reply(const Clock& clock, const StartPlan& plan) 
                       "something listens on port " + std::to_string(plan.port) + " already");
   }
   std::vector<char*> arguments;
+  arguments.reserve(plan.command.size() + 1);
   for (const std::string& word : plan.command) arguments.push_back(const_cast<char*>(word.c_str()));
   arguments.push_back(nullptr);
 
