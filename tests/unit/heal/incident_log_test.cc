@@ -110,7 +110,6 @@ TEST_F(DiskIncidentLogTest, ClosesWhatADeadRemoraLeftOpenBeforeTheFirstWrite) {
 
 TEST_F(DiskIncidentLogTest, KeepsTheNewestWhenThereAreTooMany) {
   fs::create_directories(store_ + "/incidents");
-  const std::string old = incident_to_json(incident_at(now_ns));
   for (size_t i = 0; i < incidents_kept_on_disk_max; ++i) {
     const Incident incident = incident_at(now_ns + static_cast<int64_t>(i) * 1'000'000);
     std::ofstream(store_ + "/incidents/" + incident.id + ".json") << incident_to_json(incident);
