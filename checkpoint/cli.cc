@@ -134,7 +134,11 @@ Result<int> take(const Arguments& arguments) {
   // The state first: a typing error there must not make a store.
   auto root = canonical(arguments.state);
   if (!root) return pass_on(root, "--state");
-  auto store = open_store(arguments, OpenMode::kCreate);
+  auto state = real_file_system().stat(*root);
+  auto store = open_store(arguments, state ? OpenMode::kCreate : OpenMode::kExisting);
+  if (!store && !state && store.error().code == ErrorCode::kNotFound) {
+    return pass_on(state, "--state");
+  }
   if (!store) return pass_on(store);
   // Not claimed: a sidecar that writes to this store now stays its owner.
   auto epoch = (*store)->current_epoch();
