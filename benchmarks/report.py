@@ -15,7 +15,8 @@ class Column:
     """One measured quantity; less is better unless `more_is_better`."""
 
     key: str
-    title: str
+    title: str  # in the table, where the column before it gives the context
+    name: str  # in a sentence
     digits: int
     more_is_better: bool = False
     # The best result that is asked of Remora: that of these peers, or a number.
@@ -24,20 +25,25 @@ class Column:
 
 
 COLUMNS = (
-    Column("cpu_us_32", "CPU µs/req, 32 conn", 1, rivals=("nginx",)),
-    Column("cpu_us_256", "256 conn", 1, rivals=("nginx",)),
-    Column("cpu_us_1", "1 conn", 1, rivals=("nginx",)),
-    Column("rps_32", "req/s, 32 conn", 0, more_is_better=True, rivals=("nginx", "HAProxy")),
-    Column("added_p50_ms", "added p50 ms", 3, rivals=("nginx", "HAProxy")),
-    Column("added_p99_ms", "p99", 3, rivals=("nginx", "HAProxy")),
-    Column("added_p999_ms", "p99.9", 3, rivals=("nginx", "HAProxy")),
-    Column("cpu_us_1000rps", "CPU µs/req, 1000 req/s", 1, rivals=("nginx",)),
-    Column("pss_idle_mb", "idle PSS MB", 1, aim=4.0),
-    Column("start_ms", "start ms", 1, aim=10.0),
+    Column("cpu_us_32", "CPU µs/req, 32 conn", "CPU µs per request at 32 connections",
+            1, rivals=("nginx",)),
+    Column("cpu_us_256", "256 conn", "CPU µs per request at 256 connections", 1, rivals=("nginx",)),
+    Column("cpu_us_1", "1 conn", "CPU µs per request at 1 connection", 1, rivals=("nginx",)),
+    Column("rps_32", "req/s, 32 conn", "requests per second at 32 connections",
+            0, more_is_better=True, rivals=("nginx", "HAProxy")),
+    Column("added_p50_ms", "added p50 ms", "added p50, ms", 3, rivals=("nginx", "HAProxy")),
+    Column("added_p99_ms", "p99", "added p99, ms", 3, rivals=("nginx", "HAProxy")),
+    Column("added_p999_ms", "p99.9", "added p99.9, ms", 3, rivals=("nginx", "HAProxy")),
+    Column("cpu_us_1000rps", "CPU µs/req, 1000 req/s", "CPU µs per request at 1000 per second",
+            1, rivals=("nginx",)),
+    Column("pss_idle_mb", "idle PSS MB", "idle PSS, MB", 1, aim=4.0),
+    Column("start_ms", "start ms", "start, ms", 1, aim=10.0),
 )
 H2_COLUMNS = (
-    Column("h2_cpu_us", "CPU µs/req", 1, rivals=("HAProxy", "nghttpx")),
-    Column("h2_rps", "req/s", 0, more_is_better=True, rivals=("HAProxy", "nghttpx")),
+    Column("h2_cpu_us", "CPU µs/req", "HTTP/2 CPU µs per request",
+            1, rivals=("HAProxy", "nghttpx")),
+    Column("h2_rps", "req/s", "HTTP/2 requests per second",
+            0, more_is_better=True, rivals=("HAProxy", "nghttpx")),
 )
 
 
@@ -112,7 +118,7 @@ def verdicts(samples, columns):
         mine = samples.median(SUBJECT, column.key)
         if mine is None:
             continue
-        text = f"{column.title}: {mine:.{column.digits}f}"
+        text = f"{column.name}: {mine:.{column.digits}f}"
         if column.aim is not None:
             (behind if mine > column.aim else ahead).append(f"{text}; the aim is {column.aim:g}")
         for rival in column.rivals:
