@@ -276,8 +276,7 @@ Result<bool> Capture::read_content(const ScannedFile& file, Entry& entry) {
   const auto previous = previous_entries_.find(file.path);
   const bool was_sqlite = previous != previous_entries_.end() && previous->second.sqlite;
   entry.change_token = file.token;
-  const int64_t newest = std::max(before->mtime_ns, before->ctime_ns);
-  if (newest + racy_window.count() >= to_unix_ns(options_.clock->wall_now())) {
+  if (file.changed_ns + racy_window.count() >= to_unix_ns(options_.clock->wall_now())) {
     entry.change_token = {};
   }
   if (is_sqlite_header(head)) {
@@ -498,12 +497,13 @@ Result<void> Capture::store_copies(std::vector<StagedCopy>& copies) {
     entries_[std::move(path)] = std::move(entry);
   }
   for (const std::string& path : late_databases_) {
-    ScannedFile file{.path = path, .stat = {}, .token = {}};
     auto st = fs_.stat(join(root_, path));
     if (!st) continue;  // gone again
+    // Without a token: it is new, so the next capture reads it again.
+    ScannedFile file;
+    file.path = path;
     file.stat = *st;
     if (auto done = read_file(file); !done) return done;
-    if (const auto it = entries_.find(path); it != entries_.end()) it->second.change_token = {};
   }
   return {};
 }

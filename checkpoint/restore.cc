@@ -148,15 +148,16 @@ Result<void> Restorer::swap_beside(const std::string& temp) {
     if (auto done = fs_.rename(temp, target_); !done) return done;
     return fs_.sync_directory(parent);
   }
+  // The new tree goes under the former state's future name first: whatever is under that name is
+  // never swept away, and the exchange is the one step that counts.
   const std::string aside = target_ + std::string(damaged_mark) + set_aside_suffix();
-  auto exchanged = fs_.exchange(temp, target_);
-  if (exchanged) {
-    // From here the snapshot is in place; the former state only needs its proper name.
-    exchanged = fs_.rename(temp, aside);
-  } else if (exchanged.error().code == ErrorCode::kUnavailable) {
-    // No atomic exchange here. A crash between the two renames leaves no state directory, which
-    // the check before the next start finds and heals.
-    exchanged = fs_.rename(target_, aside);
+  if (auto done = fs_.rename(temp, aside); !done) return done;
+  auto exchanged = fs_.exchange(aside, target_);
+  if (!exchanged && exchanged.error().code == ErrorCode::kUnavailable) {
+    // No atomic exchange here, so nothing has moved. A crash between these renames leaves no state
+    // directory, which the check before the next start finds and heals.
+    exchanged = fs_.rename(aside, temp);
+    if (exchanged) exchanged = fs_.rename(target_, aside);
     if (exchanged) {
       exchanged = fs_.rename(temp, target_);
       if (!exchanged) static_cast<void>(fs_.rename(aside, target_));
@@ -218,6 +219,8 @@ Result<void> Restorer::move_aside_inside() {
   if (names->empty()) return {};
   const std::string aside = join(target_, std::string(damaged_mark) + set_aside_suffix());
   if (auto done = fs_.make_directory(aside, 0700); !done) return done;
+  // It must outlast a power cut before anything is moved into it.
+  if (auto done = fs_.sync_directory(target_); !done) return done;
   for (const DirectoryEntry& entry : *names) {
     if (auto done = fs_.rename(join(target_, entry.name), join(aside, entry.name)); !done) {
       return done;

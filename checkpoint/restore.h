@@ -39,7 +39,10 @@ struct RestoreReport {
   Duration took{0};
 };
 
-// On any error the state directory is what it was. kCorrupt or kNotFound: the snapshot is damaged.
+// On an error the state directory is what it was (or, should only the very last flush have failed,
+// the restored one). In a mount point an error during the swap leaves a mixture that
+// has_unfinished_restore() tells; restoring again mends it. kCorrupt or kNotFound: the snapshot is
+// damaged.
 Result<RestoreReport> restore_snapshot(Store& store, const SnapshotInfo& snapshot,
                                        const RestoreOptions& options);
 // The newest snapshot that proves intact. kNotFound when there is none.

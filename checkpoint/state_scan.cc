@@ -19,12 +19,13 @@ bool is_excluded(const std::vector<std::string>& patterns, const std::string& pa
   });
 }
 
-void put_stat(ByteWriter& out, const FileStat* st) {
+// ctime counts for the file itself (a chmod is a change) but not for side files: SQLite under root
+// sets their owner each time a database is opened.
+void put_side_file(ByteWriter& out, const FileStat* st) {
   out.put(static_cast<uint8_t>(st != nullptr ? 1 : 0));
   if (st == nullptr) return;
   out.put(st->size);
   out.put(st->mtime_ns);
-  out.put(st->ctime_ns);
   out.put(st->inode);
 }
 
@@ -35,15 +36,19 @@ const ScannedFile* StateScan::find(const std::string& path) const {
   return it == by_path.end() ? nullptr : &files[it->second];
 }
 
-ChangeToken change_token(const FileStat& file, const FileStat* wal, const FileStat* journal) {
+void set_token(ScannedFile& file, const FileStat* wal, const FileStat* journal) {
   ByteWriter out;
-  put_stat(out, &file);
-  put_stat(out, wal);
-  put_stat(out, journal);
+  out.put(file.stat.size);
+  out.put(file.stat.mtime_ns);
+  out.put(file.stat.ctime_ns);
+  out.put(file.stat.inode);
+  put_side_file(out, wal);
+  put_side_file(out, journal);
   const Digest digest = sha256(out.bytes());
-  ChangeToken token;
-  std::copy_n(digest.bytes.begin(), token.size(), token.begin());
-  return token;
+  std::copy_n(digest.bytes.begin(), file.token.size(), file.token.begin());
+  file.changed_ns = std::max(file.stat.mtime_ns, file.stat.ctime_ns);
+  if (wal != nullptr) file.changed_ns = std::max(file.changed_ns, wal->mtime_ns);
+  if (journal != nullptr) file.changed_ns = std::max(file.changed_ns, journal->mtime_ns);
 }
 
 std::string side_file_base(const std::string& path) {
@@ -62,7 +67,7 @@ Result<StateScan> scan_state(FileSystem& fs, const std::string& root, const Scan
   if (root_stat->type != FileType::kDirectory) {
     return storage_error(ErrorCode::kInvalidArgument, root + " is not a directory");
   }
-  scan.files.push_back({.path = "", .stat = *root_stat, .token = {}});
+  scan.files.push_back({.path = "", .stat = *root_stat});
   std::vector<std::string> pending{""};
   while (!pending.empty()) {
     const std::string directory = std::move(pending.back());
@@ -88,7 +93,7 @@ Result<StateScan> scan_state(FileSystem& fs, const std::string& root, const Scan
         pending.push_back(path);
       }
       scan.has_regular_file = scan.has_regular_file || st->type == FileType::kRegular;
-      scan.files.push_back({.path = std::move(path), .stat = *st, .token = {}});
+      scan.files.push_back({.path = std::move(path), .stat = *st});
     }
   }
   std::ranges::sort(scan.files, {}, &ScannedFile::path);
@@ -97,8 +102,8 @@ Result<StateScan> scan_state(FileSystem& fs, const std::string& root, const Scan
     if (file.stat.type != FileType::kRegular) continue;
     const ScannedFile* wal = scan.find(file.path + "-wal");
     const ScannedFile* journal = scan.find(file.path + "-journal");
-    file.token = change_token(file.stat, wal != nullptr ? &wal->stat : nullptr,
-                              journal != nullptr ? &journal->stat : nullptr);
+    set_token(file, wal != nullptr ? &wal->stat : nullptr,
+              journal != nullptr ? &journal->stat : nullptr);
   }
   return scan;
 }

@@ -21,6 +21,8 @@ struct ScannedFile {
   std::string path;  // relative; empty: the root
   FileStat stat;
   ChangeToken token{};  // regular files only
+  // The latest time stamp that went into the token.
+  int64_t changed_ns = 0;
 };
 
 struct ScanOptions {
@@ -43,8 +45,9 @@ struct StateScan {
 // kNotFound when the root is missing.
 Result<StateScan> scan_state(FileSystem& fs, const std::string& root, const ScanOptions& options);
 
-// From the stat of a file and of the "-wal" and "-journal" beside it, should it be a database.
-ChangeToken change_token(const FileStat& file, const FileStat* wal, const FileStat* journal);
+// Sets token and changed_ns from the stat of the file and of the "-wal" and "-journal" beside it,
+// should it be a database.
+void set_token(ScannedFile& file, const FileStat* wal, const FileStat* journal);
 
 // The path of the database that this would be a side file of; empty when the name isn't such.
 std::string side_file_base(const std::string& path);
