@@ -226,10 +226,11 @@ class Loader {
   void load_scalar(const YamlNode& node, Message& message, const FieldDescriptor& field,
                    const std::string& path) {
     if (node.kind == YamlNode::Kind::kNull) {
+      // At the key: the parser places a missing value at whatever comes next.
       const bool text = field_form(field) == FieldForm::kString;
-      return complain(node, path, "has no value",
-                      text ? "write a text (\"\" for an empty one) or remove the key"
-                           : "write a value or remove the key");
+      return reporter_.add(path, "has no value",
+                           text ? "write a text (\"\" for an empty one) or remove the key"
+                                : "write a value or remove the key");
     }
     if (node.kind != YamlNode::Kind::kScalar) {
       return complain(node, path, "is " + describe(node) + ", not a single value",

@@ -32,7 +32,7 @@ class Origins {
 
   // The key was written by the user.
   bool is_set(std::string_view path) const { return by_path_.contains(path); }
-  // Something at path or below it is wrong already.
+  // Something at path, above it or below it is wrong already.
   bool is_bad(std::string_view path) const;
   // The place of path, or of its nearest written ancestor; null when there is none.
   const Origin* find(std::string_view path) const;
