@@ -440,8 +440,8 @@ Result<bool> Capture::copy_aside(const ScannedFile& file, StagedCopy& copy) {
   std::unique_ptr<WritableFile> aside;
   uint64_t at = 0;
   while (at < st->size) {
-    auto n = (*opened)->read_at(at, std::span(piece).first(std::min<uint64_t>(piece.size(),
-                                                                             st->size - at)));
+    auto n = (*opened)->read_at(
+        at, std::span(piece).first(std::min<uint64_t>(piece.size(), st->size - at)));
     if (!n) return pass_on(n);
     if (*n == 0) break;
     const std::string_view bytes = std::string_view(piece).substr(0, *n);
@@ -582,8 +582,9 @@ Result<CaptureReport> take_snapshot(Store& store, const Epoch& epoch,
                                     const CaptureOptions& options) {
   auto report = Capture(store, options).run(epoch);
   if (!report && report.error().code == ErrorCode::kNoSpace) {
-    return pass_on(report, "no space for a snapshot; older ones are intact, free some space or "
-                           "prune");
+    return pass_on(report,
+                   "no space for a snapshot; older ones are intact, free some space or "
+                   "prune");
   }
   return report;
 }

@@ -6,7 +6,8 @@
 // at all. SQLite databases are each consistent in themselves but may be a little older than the
 // other files.
 //
-// A snapshot of a damaged state is never taken (kCorrupt): the older, good ones would be pushed out.
+// A snapshot of a damaged state is never taken (kCorrupt): the older, good ones would be pushed
+// out.
 #pragma once
 
 #include <atomic>
@@ -42,7 +43,7 @@ struct CaptureOptions {
   bool skip_if_unchanged = false;
   // Take the state as it is although it was emptied, or a database is no longer one.
   bool accept_loss = false;
-  Quiesce* quiesce = nullptr;  // null: nothing to stop
+  Quiesce* quiesce = nullptr;         // null: nothing to stop
   FileSystem* file_system = nullptr;  // null: the real one
   const Clock* clock = nullptr;       // never null
   // Looked at between pieces of work; true ends the capture with kCancelled.

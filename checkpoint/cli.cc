@@ -1,13 +1,13 @@
 #include "checkpoint/cli.h"
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
-#include <CLI/CLI.hpp>
-#include <nlohmann/json.hpp>
 #include <unistd.h>
 
 #include "checkpoint/capture.h"
@@ -35,8 +35,7 @@ struct Arguments {
 
 // Control characters in names and reasons must not reach a terminal.
 std::string printable(std::string text) {
-  std::ranges::replace_if(
-      text, [](char c) { return (c >= 0 && c < ' ') || c == 127; }, '?');
+  std::ranges::replace_if(text, [](char c) { return (c >= 0 && c < ' ') || c == 127; }, '?');
   return text;
 }
 
@@ -200,8 +199,8 @@ Result<int> list(const Arguments& arguments) {
     std::printf("%-18s %-17s %8llu %12s %12s  %s\n", info.id.c_str(),
                 utc_text(record.taken_at_unix_ns).c_str(),
                 static_cast<unsigned long long>(record.file_count),
-                human_bytes(record.content_bytes).c_str(),
-                human_bytes(record.added_bytes).c_str(), printable(record.reason).c_str());
+                human_bytes(record.content_bytes).c_str(), human_bytes(record.added_bytes).c_str(),
+                printable(record.reason).c_str());
   }
   return exit_ok;
 }
@@ -252,8 +251,8 @@ void print_verdicts(const VerifyReport& report) {
     for (const std::string& problem : verdict.problems) print_line("  " + printable(problem));
   }
   print_line("read " + std::to_string(report.chunks_read) + " chunks, " +
-             human_bytes(report.bytes_read) + "; damaged or missing: " +
-             std::to_string(report.damaged_chunks.size()));
+             human_bytes(report.bytes_read) +
+             "; damaged or missing: " + std::to_string(report.damaged_chunks.size()));
 }
 
 Result<int> verify(const Arguments& arguments) {

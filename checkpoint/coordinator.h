@@ -1,8 +1,8 @@
-// Snapshots of one agent, for the process that runs it: owns the store and a worker thread, on which
-// all hashing and file I/O happens, so the loop never waits for a disk.
+// Snapshots of one agent, for the process that runs it: owns the store and a worker thread, on
+// which all hashing and file I/O happens, so the loop never waits for a disk.
 //
-// Threads: every call and every callback on the loop's thread; callbacks are posted, never made from
-// inside a call, exactly once each unless the coordinator is destroyed first. The make_quiesce
+// Threads: every call and every callback on the loop's thread; callbacks are posted, never made
+// from inside a call, exactly once each unless the coordinator is destroyed first. The make_quiesce
 // function is called on the loop's thread, what it returns on the worker's.
 // Jobs run one at a time. A check or a restore cuts a running capture short (it ends with
 // kCancelled): healing doesn't wait for a snapshot.

@@ -46,8 +46,7 @@ int open_by_walking(const std::string& path, int flags, mode_t mode) {
     if (slash == std::string::npos) {
       return ::openat(at.get(), name.empty() ? "." : name.c_str(), flags | O_NOFOLLOW, mode);
     }
-    UniqueFd next(
-        ::openat(at.get(), name.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+    UniqueFd next(::openat(at.get(), name.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
     if (!next) return -1;
     at = std::move(next);
     begin = slash + 1;
@@ -95,7 +94,7 @@ FileType type_of(uint32_t mode) {
 }
 
 Result<FileStat> stat_fd(int fd, const char* name, std::string_view path) {
-  struct statx st {};
+  struct statx st{};
   if (::statx(fd, name, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &st) != 0) {
     return failed("stat", path);
   }
@@ -142,8 +141,7 @@ class RealWritableFile final : public WritableFile {
 
   Result<void> write(std::string_view bytes) override {
     while (!bytes.empty()) {
-      const ssize_t n =
-          ::pwrite(fd_.get(), bytes.data(), bytes.size(), static_cast<off_t>(size_));
+      const ssize_t n = ::pwrite(fd_.get(), bytes.data(), bytes.size(), static_cast<off_t>(size_));
       if (n < 0 && errno == EINTR) continue;
       if (n < 0) return failed("write", path_);
       bytes.remove_prefix(static_cast<size_t>(n));
@@ -269,8 +267,8 @@ class RealFileSystem final : public FileSystem {
     auto st = stat_fd(parent.get(), name.c_str(), path);
     if (!st) return pass_on(st);
     // chown before chmod: chown clears bits.
-    if (what.set_owner && ::fchownat(parent.get(), name.c_str(), what.uid, what.gid,
-                                     AT_SYMLINK_NOFOLLOW) != 0) {
+    if (what.set_owner &&
+        ::fchownat(parent.get(), name.c_str(), what.uid, what.gid, AT_SYMLINK_NOFOLLOW) != 0) {
       return failed("chown", path);
     }
     if (st->type != FileType::kSymlink &&
@@ -325,9 +323,9 @@ class RealFileSystem final : public FileSystem {
   Result<std::string> read_link(const std::string& path) override {
     const UniqueFd parent = open_parent(path);
     std::string target(link_target_bytes_max, '\0');
-    const ssize_t n = !parent ? -1
-                              : ::readlinkat(parent.get(), last_name(path).c_str(), target.data(),
-                                             target.size());
+    const ssize_t n =
+        !parent ? -1
+                : ::readlinkat(parent.get(), last_name(path).c_str(), target.data(), target.size());
     if (n < 0) return failed("read link", path);
     target.resize(static_cast<size_t>(n));
     return target;
@@ -335,7 +333,7 @@ class RealFileSystem final : public FileSystem {
 
   Result<SpaceInfo> space(const std::string& path) override {
     const UniqueFd fd(open_without_links(path, O_RDONLY | O_DIRECTORY));
-    struct statvfs st {};
+    struct statvfs st{};
     if (!fd || ::fstatvfs(fd.get(), &st) != 0) return failed("statvfs", path);
     return SpaceInfo{.free_bytes = uint64_t{st.f_bavail} * st.f_frsize,
                      .total_bytes = uint64_t{st.f_blocks} * st.f_frsize};
@@ -425,8 +423,8 @@ Result<std::string> read_small_file(FileSystem& fs, const std::string& path, siz
   if (!st) return pass_on(st);
   if (st->type != FileType::kRegular) return corrupt(path + " is not a regular file");
   if (st->size > bytes_max) {
-    return storage_error(ErrorCode::kLimitExceeded, path + " is larger than " +
-                                                        std::to_string(bytes_max) + " bytes");
+    return storage_error(ErrorCode::kLimitExceeded,
+                         path + " is larger than " + std::to_string(bytes_max) + " bytes");
   }
   std::string bytes(st->size, '\0');
   auto n = (*file)->read_at(0, bytes);

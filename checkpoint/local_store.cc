@@ -193,8 +193,7 @@ Result<std::unique_ptr<LocalStore>> LocalStore::open(const LocalStoreOptions& op
   FileSystem& fs = options.file_system != nullptr ? *options.file_system : real_file_system();
   auto root = canonical(options.root);
   if (!root) return pass_on(root, "snapshot store " + options.root);
-  auto store =
-      std::make_unique<LocalStore>(OpenKey{}, fs, std::move(*root), options.lock_wait_max);
+  auto store = std::make_unique<LocalStore>(OpenKey{}, fs, std::move(*root), options.lock_wait_max);
   auto format = fs.stat(join(store->root_, "format"));
   if (!format && format.error().code != ErrorCode::kNotFound) return pass_on(format);
   if (!format) {
@@ -234,8 +233,7 @@ Result<void> LocalStore::initialise() {
     if (auto done = ensure(join(root_, name)); !done) return done;
   }
   // Last: a store with a format file is whole.
-  const std::string text =
-      std::string(format_head) + std::to_string(store_format_version) + "\n";
+  const std::string text = std::string(format_head) + std::to_string(store_format_version) + "\n";
   return write_atomically(fs_, temp_path(), join(root_, "format"), text);
 }
 
@@ -269,10 +267,10 @@ Result<std::unique_ptr<FileLock>> LocalStore::take_lock(const char* name, LockKi
                                                         std::string_view who_else) {
   auto lock = fs_.lock(join(root_, name), kind, lock_wait_max_);
   if (lock || lock.error().code != ErrorCode::kUnavailable) return lock;
-  return storage_error(ErrorCode::kUnavailable,
-                       "store " + root_ + " is in use by " + std::string(who_else) +
-                           "; try again when it is done",
-                       true);
+  return storage_error(
+      ErrorCode::kUnavailable,
+      "store " + root_ + " is in use by " + std::string(who_else) + "; try again when it is done",
+      true);
 }
 
 std::string LocalStore::staging_directory() const { return join(root_, staging_dir); }
@@ -311,8 +309,7 @@ Result<Epoch> LocalStore::claim_epoch() {
   if (!epoch) return pass_on(epoch);
   epoch->number += 1;
   epoch->token = random_name() + random_name();
-  auto done =
-      write_atomically(fs_, temp_path(), join(root_, "epoch"), format_epoch(*epoch));
+  auto done = write_atomically(fs_, temp_path(), join(root_, "epoch"), format_epoch(*epoch));
   if (!done) return pass_on(done, "claim the store");
   return epoch;
 }
@@ -439,8 +436,7 @@ Result<void> LocalStore::read_stored(const Location& at, std::string& stored) {
 
 // A chunk may stand in several packs (a damaged copy and a fresh one): any good copy will do.
 Result<void> LocalStore::read_chunk(const ChunkId& id, std::string& plain) {
-  Result<void> outcome =
-      storage_error(ErrorCode::kNotFound, "chunk " + id.hex() + " is missing");
+  Result<void> outcome = storage_error(ErrorCode::kNotFound, "chunk " + id.hex() + " is missing");
   const auto [begin, end] = locations_.equal_range(id);
   for (auto it = begin; it != end; ++it) {
     Location& at = it->second;

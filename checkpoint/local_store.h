@@ -89,8 +89,8 @@ class LocalStore final : public Store {
   // local_store_prune.cc; all with the exclusive lock held.
   struct PrunePlan;
   Result<bool> is_intact(const SnapshotInfo& info);
-  Result<std::unordered_set<ChunkId, DigestHash>> live_chunks(
-      const std::vector<SnapshotInfo>& all, const std::vector<bool>& keep);
+  Result<std::unordered_set<ChunkId, DigestHash>> live_chunks(const std::vector<SnapshotInfo>& all,
+                                                              const std::vector<bool>& keep);
   Result<PrunePlan> plan_packs(const std::unordered_set<ChunkId, DigestHash>& live);
   Result<std::vector<std::string>> repack(const PrunePlan& plan);
   Result<void> remove_packs(const std::vector<std::string>& names);

@@ -88,8 +88,8 @@ Result<bool> LocalStore::is_intact(const SnapshotInfo& info) {
   }
   Reader reader(*this, nullptr);
   auto entries = read_entries(reader, info.record);
-  if (!entries) return entries.error().code == ErrorCode::kCorrupt ? Result<bool>(false)
-                                                                   : pass_on(entries);
+  if (!entries)
+    return entries.error().code == ErrorCode::kCorrupt ? Result<bool>(false) : pass_on(entries);
   for (const Entry& entry : *entries) {
     for (const ChunkRef& chunk : entry.chunks) {
       auto good = check(chunk);

@@ -47,7 +47,8 @@ Result<uint64_t> get_chunks(ByteReader& in, std::vector<ChunkRef>& chunks) {
 // Checks the trailing SHA-256 and the magic; the bytes between them.
 Result<std::string_view> unseal(std::string_view bytes, std::string_view magic,
                                 std::string_view what) {
-  if (bytes.size() < magic.size() + digest_bytes) return corrupt(std::string(what) + " is cut short");
+  if (bytes.size() < magic.size() + digest_bytes)
+    return corrupt(std::string(what) + " is cut short");
   const std::string_view body = bytes.substr(0, bytes.size() - digest_bytes);
   if (sha256(body).view() != bytes.substr(body.size())) {
     return corrupt(std::string(what) + " doesn't match its checksum");

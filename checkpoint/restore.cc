@@ -70,7 +70,8 @@ class Restorer {
 Result<RestoreReport> Restorer::run(const SnapshotInfo& snapshot) {
   const MonotonicTime begun = options_.clock->now();
   report_.snapshot = snapshot;
-  if (!snapshot.problem.empty()) return corrupt("snapshot " + snapshot.id + ": " + snapshot.problem);
+  if (!snapshot.problem.empty())
+    return corrupt("snapshot " + snapshot.id + ": " + snapshot.problem);
   auto reader = store_.begin_read();
   if (!reader) return pass_on(reader);
   reader_ = std::move(*reader);
@@ -121,10 +122,11 @@ Result<void> Restorer::check_space(const std::string& directory) {
   if (!space) return pass_on(space);
   if (space->free_bytes >= needed) return {};
   return storage_error(ErrorCode::kNoSpace,
-                       "needs " + std::to_string(needed / 1024) + " KiB, the volume of " +
-                           target_ + " has " + std::to_string(space->free_bytes / 1024) +
+                       "needs " + std::to_string(needed / 1024) + " KiB, the volume of " + target_ +
+                           " has " + std::to_string(space->free_bytes / 1024) +
                            " KiB free: free some space (copies set aside by earlier restores are "
-                           "named *" + std::string(damaged_mark) + "*) and try again");
+                           "named *" +
+                           std::string(damaged_mark) + "*) and try again");
 }
 
 Result<void> Restorer::restore_beside() {
@@ -335,8 +337,8 @@ Result<RestoreReport> restore_latest(Store& store, const RestoreOptions& options
 Result<bool> has_unfinished_restore(FileSystem& fs, const std::string& state_dir) {
   auto names = fs.list(state_dir);
   if (!names) return pass_on(names);
-  return std::ranges::any_of(
-      *names, [](const DirectoryEntry& e) { return e.name.starts_with(swap_mark); });
+  return std::ranges::any_of(*names,
+                             [](const DirectoryEntry& e) { return e.name.starts_with(swap_mark); });
 }
 
 std::string utc_text(int64_t unix_ns) {

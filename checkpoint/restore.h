@@ -3,7 +3,8 @@
 //   /data/state                                  the state
 //   /data/state.remora-damaged-20261125T043517Z  what it was before (inside the state directory as
 //                                                .remora-damaged-… when that is a mount point)
-// The newest set_aside_keep_max such copies are kept. Whoever uses the state must not run meanwhile.
+// The newest set_aside_keep_max such copies are kept. Whoever uses the state must not run
+// meanwhile.
 #pragma once
 
 #include <string>

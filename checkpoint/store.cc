@@ -19,9 +19,9 @@ Result<SnapshotInfo> find_snapshot(Store& store, std::string_view name) {
     if (info.id == name) return info;
     if (name.empty() || !info.id.starts_with(name)) continue;
     if (found != nullptr) {
-      return storage_error(ErrorCode::kInvalidArgument,
-                           "snapshot '" + std::string(name) + "' is ambiguous: " + found->id +
-                               ", " + info.id + ", …; give more of the id");
+      return storage_error(ErrorCode::kInvalidArgument, "snapshot '" + std::string(name) +
+                                                            "' is ambiguous: " + found->id + ", " +
+                                                            info.id + ", …; give more of the id");
     }
     found = &info;
   }

@@ -50,13 +50,13 @@ TEST_F(CaptureTest, WhatIsTakenComesBackByteForByte) {
   EXPECT_EQ(tree_of(options.state_dir), before);
   EXPECT_EQ(std::filesystem::last_write_time(options.state_dir + "/sub/deep/b"), mtime);
   const auto mode = [&](const char* name) {
-    struct stat st {};
+    struct stat st{};
     ::lstat((options.state_dir + name).c_str(), &st);
     return st.st_mode & 07777;
   };
   EXPECT_EQ(mode("/a"), 0640U);
   EXPECT_EQ(mode("/sub"), 0500U);
-  struct stat st {};
+  struct stat st{};
   ::stat((options.state_dir + "/zeros").c_str(), &st);
   EXPECT_LT(st.st_blocks * 512, 3 << 20) << "zeros should come back as holes";
   ::chmod((state_ + "/sub").c_str(), 0700);

@@ -1,5 +1,5 @@
-// A scratch directory with a state, a store, and a clock that runs ahead (so that files just written
-// are old enough to be trusted by their time stamps).
+// A scratch directory with a state, a store, and a clock that runs ahead (so that files just
+// written are old enough to be trusted by their time stamps).
 #pragma once
 
 #include <filesystem>
@@ -8,9 +8,8 @@
 #include <map>
 #include <string>
 
-#include <unistd.h>
-
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include "checkpoint/capture.h"
 #include "checkpoint/file_system.h"
@@ -36,8 +35,9 @@ class ScratchDirectory {
   ScratchDirectory() {
     // In memory where that is possible: the tests sync thousands of times.
     const std::filesystem::path memory = "/dev/shm";
-    path_ = (::access(memory.c_str(), W_OK) == 0 ? memory : std::filesystem::temp_directory_path()) /
-            ("remora-test-" + random_name());
+    path_ =
+        (::access(memory.c_str(), W_OK) == 0 ? memory : std::filesystem::temp_directory_path()) /
+        ("remora-test-" + random_name());
     std::filesystem::create_directory(path_);
     path_ = std::filesystem::canonical(path_);
   }

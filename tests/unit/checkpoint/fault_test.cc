@@ -1,6 +1,6 @@
-// Every step that changes the disk, failed: by an error, by the death of the process, and by a power
-// cut that drops what was not synced. After each, every listed snapshot must verify, the state must
-// be whole, and the store must work again.
+// Every step that changes the disk, failed: by an error, by the death of the process, and by a
+// power cut that drops what was not synced. After each, every listed snapshot must verify, the
+// state must be whole, and the store must work again.
 #include "checkpoint/verify.h"
 #include "tests/fakes/fault_file_system.h"
 #include "tests/unit/checkpoint/checkpoint_fixture.h"
@@ -83,8 +83,8 @@ TEST_F(FaultTest, MakingAStoreSurvivesDeathAtAnyStep) {
       std::filesystem::remove_all(store_path_);
       FaultFileSystem fs(scratch_ / "stash");
       fs.fail_from(step);
-      static_cast<void>(LocalStore::open(
-          {.root = store_path_, .mode = OpenMode::kCreate, .file_system = &fs}));
+      static_cast<void>(
+          LocalStore::open({.root = store_path_, .mode = OpenMode::kCreate, .file_system = &fs}));
       fs.crash(mode);
       take(*open_store());
       EXPECT_EQ(expect_sound("step " + std::to_string(step)), 1U);
@@ -235,8 +235,8 @@ TEST_P(RestoreFault, ARestoreKilledAtAnyStepLeavesOneWholeState) {
       std::erase_if(after, [](const auto& item) { return item.first.starts_with(".remora-"); });
       const bool old_state = after == before;
       const bool new_state = after == version_1;
-      const bool announced = !std::filesystem::exists(state_) ||
-                             *has_unfinished_restore(real_file_system(), state_);
+      const bool announced =
+          !std::filesystem::exists(state_) || *has_unfinished_restore(real_file_system(), state_);
       EXPECT_TRUE(old_state || new_state || announced) << where;
       // Again, undisturbed: the snapshot is there, and nothing of the old state is lost.
       ASSERT_TRUE(restore_latest(*open_store(), restore_options()).has_value()) << where;

@@ -1,10 +1,10 @@
 #include "checkpoint/local_store.h"
 
+#include <thread>
+
 #include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include <thread>
 
 #include "checkpoint/state_check.h"
 #include "checkpoint/verify.h"
@@ -60,8 +60,8 @@ TEST_F(LocalStoreTest, ANewerFormatIsRefusedAndNothingIsTouched) {
 TEST_F(LocalStoreTest, ADamagedOrMissingFormatFileIsNotPapered) {
   write_file(state_ + "/f", "x");
   take(*open_store());
-  for (const char* text : {"", "garbage", "remora snapshot store\nversion \n",
-                           "remora snapshot store\nversion 1"}) {
+  for (const char* text :
+       {"", "garbage", "remora snapshot store\nversion \n", "remora snapshot store\nversion 1"}) {
     write_file(store_path_ + "/format", text);
     const auto refused = LocalStore::open({.root = store_path_, .mode = OpenMode::kCreate});
     ASSERT_FALSE(refused.has_value()) << text;
@@ -111,8 +111,7 @@ TEST_F(LocalStoreTest, AFlippedBitInASharedChunkNamesItsSnapshotsAndIsPassedOver
   for (const SnapshotVerdict& verdict : report->snapshots) {
     if (verdict.intact()) continue;
     named.push_back(verdict.snapshot.id);
-    EXPECT_NE(verdict.problems[0].find("shared: chunk " + sha256(shared).hex()),
-              std::string::npos);
+    EXPECT_NE(verdict.problems[0].find("shared: chunk " + sha256(shared).hex()), std::string::npos);
   }
   EXPECT_EQ(named, affected);
 
@@ -122,8 +121,8 @@ TEST_F(LocalStoreTest, AFlippedBitInASharedChunkNamesItsSnapshotsAndIsPassedOver
   ASSERT_TRUE(restored.has_value()) << restored.error().message;
   EXPECT_EQ(restored->snapshot.id, first);
   EXPECT_EQ(restored->passed_over.size(), 3U);
-  EXPECT_EQ(tree_of(to.state_dir), (std::map<std::string, std::string>{
-                                       {"own", "only in the first"}}));
+  EXPECT_EQ(tree_of(to.state_dir),
+            (std::map<std::string, std::string>{{"own", "only in the first"}}));
   // Nothing of the failed tries is left beside it.
   for (const auto& entry : std::filesystem::directory_iterator(scratch_.path())) {
     EXPECT_EQ(entry.path().string().find(".remora-restore-"), std::string::npos);
@@ -363,7 +362,7 @@ TEST_F(LocalStoreTest, NeverMakesSetIdFilesNorFollowsLinksThatWereThere) {
   std::filesystem::remove_all(state_);
   std::filesystem::create_directory_symlink(scratch_ / "elsewhere", state_);
   ASSERT_TRUE(restore_latest(*store, restore_options()).has_value());
-  struct stat st {};
+  struct stat st{};
   ASSERT_EQ(::stat((scratch_ / "elsewhere/tool").c_str(), &st), 0);
   EXPECT_EQ(st.st_mode & 07777, 0755U);
 }

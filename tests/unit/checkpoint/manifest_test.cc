@@ -57,7 +57,8 @@ TEST(EntryTable, AnyChangedByteIsNoticed) {
 
 // The checksum is right in all of these: whoever may write to the volume can compute it.
 TEST(EntryTable, RefusesPathsThatLeadOutOfTheState) {
-  for (const char* path : {"../x", "..", ".", "/etc/passwd", "a/../../x", "a//b", "a/", "a/./b", "./a"}) {
+  for (const char* path :
+       {"../x", "..", ".", "/etc/passwd", "a/../../x", "a//b", "a/", "a/./b", "./a"}) {
     const auto decoded = decode_table(encode_table({directory(""), directory("a"), file(path, 1)}));
     ASSERT_FALSE(decoded.has_value()) << path;
     EXPECT_EQ(decoded.error().code, ErrorCode::kCorrupt);

@@ -172,19 +172,18 @@ TEST_P(StoreContract, FindsSnapshotsByPrefix) {
 
 INSTANTIATE_TEST_SUITE_P(
     , StoreContract,
-    testing::Values(
-        Implementation{"Local",
-                       [](const ScratchDirectory& scratch) -> std::unique_ptr<Store> {
-                         return *LocalStore::open(
-                             {.root = scratch / "store",
-                              .mode = OpenMode::kCreate,
-                              .file_system = nullptr,
-                              .lock_wait_max = std::chrono::milliseconds(30)});
-                       }},
-        Implementation{"Memory",
-                       [](const ScratchDirectory& scratch) -> std::unique_ptr<Store> {
-                         return std::make_unique<MemoryStore>(scratch.path());
-                       }}),
+    testing::Values(Implementation{"Local",
+                                   [](const ScratchDirectory& scratch) -> std::unique_ptr<Store> {
+                                     return *LocalStore::open(
+                                         {.root = scratch / "store",
+                                          .mode = OpenMode::kCreate,
+                                          .file_system = nullptr,
+                                          .lock_wait_max = std::chrono::milliseconds(30)});
+                                   }},
+                    Implementation{"Memory",
+                                   [](const ScratchDirectory& scratch) -> std::unique_ptr<Store> {
+                                     return std::make_unique<MemoryStore>(scratch.path());
+                                   }}),
     [](const auto& param_info) { return param_info.param.name; });
 
 }  // namespace
