@@ -1,0 +1,74 @@
+// What the admin server shows and starts, as functions that the app gives it: so it knows nothing
+// of healing, snapshots or the proxy. All are called on the loop's thread; none may block.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "sidecar/base/error.h"
+
+namespace remora {
+
+struct AdminReadiness {
+  bool ready = false;
+  std::vector<std::string> reasons;  // why not; empty when ready
+};
+
+struct AdminIncident {
+  std::string id;
+  std::string fault;   // the kind's name
+  std::string status;  // "open", "closed"
+  std::string closed_reason;
+  std::string summary;
+  int64_t detected_at_unix_ns = 0;
+  std::optional<double> mttr_s;
+};
+
+struct AdminSnapshots {
+  uint64_t kept = 0;
+  std::string last_id;          // empty: none yet
+  int64_t last_at_unix_ns = 0;  // taken or found unchanged
+  std::string last_outcome;     // "stored", "unchanged", "failed"
+  std::string last_error;       // when it failed
+};
+
+// The body of GET /status.
+struct AdminStatus {
+  std::string version;
+  std::string phase;  // of the supervisor: "serving", "backing_off", …
+  AdminReadiness readiness;
+  int64_t remora_pid = 0;
+  double remora_uptime_s = 0;
+  int64_t agent_pid = 0;  // 0: none runs
+  uint64_t agent_generation = 0;
+  double agent_uptime_s = 0;
+  std::string listen;  // "127.0.0.1:8080"; empty: nothing is proxied
+  uint64_t requests_in_flight = 0;
+  uint64_t requests_held = 0;
+  uint64_t requests_finished = 0;
+  uint64_t requests_replayed = 0;
+  uint64_t restarts = 0;
+  std::optional<AdminIncident> last_incident;
+  std::optional<AdminSnapshots> snapshots;  // absent: no store
+};
+
+// The answer to what takes time: JSON text, or an error. Call it on the loop's thread, at most
+// once; later than the connection's end is fine.
+using AdminDone = std::move_only_function<void(Result<std::string>)>;
+
+struct AdminSource {
+  std::move_only_function<AdminReadiness()> readiness;
+  std::move_only_function<AdminStatus()> status;
+  std::move_only_function<std::string()> metrics;             // MetricRegistry::render()
+  std::move_only_function<std::string(bool as_json)> config;  // effective, secrets redacted
+  // Stop taking requests and end, as SIGTERM does. Returns at once.
+  std::move_only_function<void()> drain;
+  // May be left empty: answered 404 then.
+  std::move_only_function<void(AdminDone)> snapshot;   // takes one now; its description
+  std::move_only_function<void(AdminDone)> incidents;  // JSON array, oldest first
+};
+
+}  // namespace remora

@@ -1,0 +1,107 @@
+#include "sidecar/admin/status_cli.h"
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "sidecar/admin/client.h"
+#include "sidecar/admin/status.h"
+#include "sidecar/base/clock.h"
+
+namespace remora {
+namespace {
+
+constexpr Duration answer_wait = std::chrono::seconds(5);
+
+struct StatusOptions {
+  std::string socket;
+  std::string store;
+  bool json = false;
+};
+
+// To standard error: what failed and what to do.
+int fail(const char* command, const std::string& message, int exit_code) {
+  std::fprintf(stderr, "remora %s: %s\n", command, message.c_str());
+  return exit_code;
+}
+
+void print(const std::string& text) { std::fwrite(text.data(), 1, text.size(), stdout); }
+
+// What the command line says, else the environment.
+std::string socket_of(const StatusOptions& options) {
+  if (!options.socket.empty()) return options.socket;
+  if (!options.store.empty()) return options.store + "/admin.sock";
+  const char* from_environment = std::getenv("REMORA_ADMIN");
+  return from_environment == nullptr ? std::string() : std::string(from_environment);
+}
+
+// The reply when its status is 2xx; otherwise prints why and sets exit_code.
+std::optional<AdminReply> ask(const char* command, const StatusOptions& options,
+                              std::string_view method, std::string_view path, int& exit_code) {
+  const std::string socket = socket_of(options);
+  if (socket.empty()) {
+    exit_code =
+        fail(command, "no socket named; write --admin SOCKET or --store DIR", exit_status_usage);
+    return std::nullopt;
+  }
+  Result<AdminReply> reply = admin_request(socket, method, path, answer_wait);
+  if (!reply) {
+    const bool nobody =
+        reply.error().code == ErrorCode::kNotFound || reply.error().code == ErrorCode::kUnavailable;
+    exit_code = fail(
+        command, reply.error().message + (nobody ? "; is remora running with this socket?" : ""),
+        exit_status_unreachable);
+    return std::nullopt;
+  }
+  if (reply->status / 100 != 2) {
+    exit_code = fail(command, "answered " + std::to_string(reply->status) + ": " + reply->body,
+                     exit_status_unreachable);
+    return std::nullopt;
+  }
+  return *std::move(reply);
+}
+
+int run_status(const StatusOptions& options) {
+  int exit_code = exit_status_ready;
+  const std::optional<AdminReply> reply = ask("status", options, "GET", "/status", exit_code);
+  if (!reply) return exit_code;
+  const SystemClock clock;
+  const Result<StatusSummary> summary = summarise_status(reply->body, to_unix_ns(clock.wall_now()));
+  if (!summary) return fail("status", summary.error().message, exit_status_unreachable);
+  print(options.json ? reply->body : summary->text);
+  return summary->ready ? exit_status_ready : exit_status_not_ready;
+}
+
+int run_drain(const StatusOptions& options) {
+  int exit_code = exit_status_ready;
+  if (!ask("drain", options, "POST", "/drain", exit_code)) return exit_code;
+  print("draining: no new requests; remora ends when those in flight are done\n");
+  return exit_status_ready;
+}
+
+CLI::App* add_command(CLI::App& app, const char* name, const char* help, StatusOptions& options) {
+  CLI::App* command = app.add_subcommand(name, help);
+  command->add_option("--admin", options.socket, "Path of the admin socket (or $REMORA_ADMIN)");
+  command->add_option("--store", options.store, "Snapshot store that holds admin.sock");
+  return command;
+}
+
+}  // namespace
+
+void add_status_commands(CLI::App& app, int& exit_code) {
+  auto status = std::make_shared<StatusOptions>();
+  CLI::App* status_command =
+      add_command(app, "status", "Show how the agent and Remora are doing", *status);
+  status_command->add_flag("--json", status->json, "Print the status as JSON");
+  status_command->callback([status, &exit_code] { exit_code = run_status(*status); });
+  auto drain = std::make_shared<StatusOptions>();
+  CLI::App* drain_command =
+      add_command(app, "drain", "Finish the requests in flight, then stop the agent", *drain);
+  drain_command->callback([drain, &exit_code] { exit_code = run_drain(*drain); });
+}
+
+}  // namespace remora
