@@ -136,7 +136,7 @@ Result<int> take(const Arguments& arguments) {
   auto state = real_file_system().stat(*root);
   auto store = open_store(arguments, state ? OpenMode::kCreate : OpenMode::kExisting);
   if (!store && !state && store.error().code == ErrorCode::kNotFound) {
-    return pass_on(state, "--state");
+    return storage_error(ErrorCode::kNotFound, "no directory " + *root + "; check --state");
   }
   if (!store) return pass_on(store);
   // Not claimed: a sidecar that writes to this store now stays its owner.
