@@ -69,8 +69,9 @@ void Reporter::add(const std::string& path, std::string message, std::string men
 }
 
 void Reporter::finish() {
-  std::ranges::stable_sort(problems_, [](const Problem& a, const Problem& b) {
-    return std::tie(a.line, a.column) < std::tie(b.line, b.column);
+  std::ranges::sort(problems_, [](const Problem& a, const Problem& b) {
+    return std::tie(a.line, a.column, a.path, a.message) <
+           std::tie(b.line, b.column, b.path, b.message);
   });
   if (!overflowed_) return;
   problems_.push_back({problems_.back().file, 0, 0, "",

@@ -48,11 +48,11 @@ inline constexpr size_t snapshot_outcome_count = 3;
 
 // The parts of one healing, in seconds that add up to the total; absent: not reached.
 struct HealingTimes {
-  std::optional<Duration> detect;
-  std::optional<Duration> decide;
-  std::optional<Duration> act;
-  std::optional<Duration> ready;
-  std::optional<Duration> total;
+  std::optional<Duration> detect{};
+  std::optional<Duration> decide{};
+  std::optional<Duration> act{};
+  std::optional<Duration> ready{};
+  std::optional<Duration> total{};
 };
 
 class RemoraMetrics {

@@ -73,6 +73,9 @@ Result<std::unique_ptr<AdminServer>> AdminServer::start(Loop& loop, const AdminO
   return server;
 }
 
+AdminServer::AdminServer(Loop& loop, AdminSource source)
+    : loop_(loop), source_(std::move(source)) {}
+
 AdminServer::~AdminServer() = default;
 
 std::optional<SocketAddress> AdminServer::tcp_address() const {

@@ -45,7 +45,7 @@ class AdminServer {
  private:
   class Endpoint;
 
-  AdminServer(Loop& loop, AdminSource source) : loop_(loop), source_(std::move(source)) {}
+  AdminServer(Loop& loop, AdminSource source);
   Result<std::unique_ptr<Endpoint>> open(const SocketAddress& address, bool over_tcp);
 
   Loop& loop_;
