@@ -33,13 +33,6 @@ std::string describe(const YamlNode& node) {
   return "something else";
 }
 
-// A key as part of a path: as it is when it is plain, otherwise quoted and cut.
-std::string path_segment(std::string_view key) {
-  bool plain = !key.empty() && key.size() <= 64;
-  for (const char c : key) plain = plain && c > 0x20 && c < 0x7f;
-  return plain ? std::string(key) : quote(key);
-}
-
 std::string join(const std::string& path, std::string_view segment) {
   return path.empty() ? std::string(segment) : path + "." + std::string(segment);
 }
@@ -217,8 +210,13 @@ class Loader {
       if (!check_key(key, seen, path)) continue;
       const std::string entry_path = join(path, path_segment(key.text));
       origins_.add(entry_path, place_of(key));
+      const Parsed<Value> name = parse_value(*entry_type.map_key(), key.text, key.quoted);
+      if (!name) {
+        complain(key, entry_path, "the name " + name.error().message, name.error().mend);
+        continue;
+      }
       Message& entry = *message.GetReflection()->AddMessage(&message, &field);
-      store_value(entry, *entry_type.map_key(), key.text);
+      store_value(entry, *entry_type.map_key(), *name);
       load_scalar(*node.children[i + 1], entry, *entry_type.map_value(), entry_path);
     }
   }

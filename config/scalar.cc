@@ -184,4 +184,11 @@ std::string quote(std::string_view text) {
   return out;
 }
 
+std::string path_segment(std::string_view key) {
+  constexpr size_t plain_bytes_max = 64;
+  const bool plain = !key.empty() && key.size() <= plain_bytes_max &&
+                     std::ranges::all_of(key, [](char c) { return c > 0x20 && c < 0x7f; });
+  return plain ? std::string(key) : quote(key);
+}
+
 }  // namespace remora::config

@@ -39,4 +39,7 @@ size_t edit_distance(std::string_view a, std::string_view b);
 // Text for a message: quoted, cut at 60 bytes, control characters shown as "?".
 std::string quote(std::string_view text);
 
+// A key as part of a path: as it is when it is plain, otherwise quote()d.
+std::string path_segment(std::string_view key);
+
 }  // namespace remora::config

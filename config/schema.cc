@@ -7,6 +7,7 @@
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/message.h>
 
+#include "sidecar/base/json_text.h"
 #include "sidecar/base/log.h"
 
 namespace remora::config {
@@ -24,6 +25,15 @@ constexpr size_t similar_key_bytes_max = 64;
 
 bool is_duration(const FieldDescriptor& field) {
   return field.message_type() == google::protobuf::Duration::descriptor();
+}
+
+bool is_utf8(std::string_view text) {
+  while (!text.empty()) {
+    const size_t length = utf8_sequence_length(text);
+    if (length == 0) return false;
+    text.remove_prefix(length);
+  }
+  return true;
 }
 
 Parsed<Value> parse_bare(const FieldDescriptor& field, std::string_view text) {
@@ -136,6 +146,8 @@ Parsed<Value> parse_value(const FieldDescriptor& field, std::string_view text, b
     if (text.find('\0') != std::string_view::npos) {
       return std::unexpected(Complaint{"holds a NUL character", "remove it"});
     }
+    // Possible through an escape ("\ud800") or an option of the command line.
+    if (!is_utf8(text)) return std::unexpected(Complaint{"is not UTF-8", "write it in UTF-8"});
     return check_choice(field, *std::move(value));
   }
   return check_range(field, *std::move(value), text);

@@ -80,11 +80,8 @@ class Validator {
       reporter_.add("agent.command[0]", "the program's name is empty", "name a program");
     }
     for (const auto& [name, value] : agent.env()) {
-      if (!name.empty() && name.find('=') == std::string::npos &&
-          name.find('\0') == std::string::npos) {
-        continue;
-      }
-      reporter_.add("agent.env." + name, "is no name for an environment variable",
+      if (!name.empty() && name.find('=') == std::string::npos) continue;
+      reporter_.add("agent.env." + path_segment(name), "is no name for an environment variable",
                     "write a name without \"=\"");
     }
   }
@@ -104,12 +101,16 @@ class Validator {
       address = *parsed;
       return true;
     }
-    // "address \"x\": no port; write ADDRESS:PORT": what is wrong, then what to do.
-    const std::string& message = parsed.error().message;
-    const size_t cut = message.find("; ");
-    reporter_.add(path, message.substr(0, cut),
-                  cut == std::string::npos ? "write ADDRESS:PORT, such as 127.0.0.1:8080"
-                                           : message.substr(cut + 2));
+    // 'address "x": no port; write ADDRESS:PORT': keep what is wrong and what to do; the text
+    // itself is shown by quote(), which cuts it and keeps it on one line.
+    std::string_view reason = parsed.error().message;
+    if (const size_t name_end = reason.rfind("\": "); name_end != reason.npos) {
+      reason.remove_prefix(name_end + 3);
+    }
+    const size_t cut = reason.find("; ");
+    reporter_.add(path, quote(text) + " is no address: " + std::string(reason.substr(0, cut)),
+                  cut == reason.npos ? "write ADDRESS:PORT, such as 127.0.0.1:8080"
+                                     : std::string(reason.substr(cut + 2)));
     return false;
   }
 

@@ -1,5 +1,6 @@
 #include "config/yaml_tree.h"
 
+#include <optional>
 #include <sstream>
 #include <utility>
 
@@ -9,6 +10,7 @@
 #include <yaml-cpp/parser.h>
 
 #include "config/load.h"
+#include "sidecar/base/json_text.h"
 
 namespace remora::config {
 namespace {
@@ -142,6 +144,26 @@ YamlError from_exception(const YAML::Exception& e) {
   return error;
 }
 
+// UTF-8 without NUL: what neither YAML nor the schema's strings could hold is refused with its
+// place, before the parser sees it.
+std::optional<YamlError> check_text(std::string_view text) {
+  int line = 1;
+  int column = 1;
+  for (size_t i = 0; i < text.size(); ++column) {
+    const size_t length = utf8_sequence_length(text.substr(i));
+    if (length == 0 || text[i] == '\0') {
+      return YamlError{line, column, length == 0 ? "is not UTF-8 here" : "holds a NUL byte",
+                       "save the file as UTF-8 text"};
+    }
+    if (text[i] == '\n') {
+      ++line;
+      column = 0;
+    }
+    i += length;
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 std::expected<YamlTree, YamlError> parse_yaml(std::string_view text) {
@@ -149,10 +171,7 @@ std::expected<YamlTree, YamlError> parse_yaml(std::string_view text) {
     return std::unexpected(YamlError{
         0, 0, "larger than " + std::to_string(config_bytes_max) + " bytes", "shorten the file"});
   }
-  if (const size_t nul = text.find('\0'); nul != std::string_view::npos) {
-    return std::unexpected(YamlError{0, 0, "holds a NUL byte at offset " + std::to_string(nul),
-                                     "give a text file in UTF-8"});
-  }
+  if (std::optional<YamlError> error = check_text(text)) return std::unexpected(*std::move(error));
   YamlTree tree;
   try {
     std::istringstream in{std::string(text)};

@@ -3,9 +3,7 @@
 #include <cstdint>
 
 namespace remora {
-namespace {
 
-// Length of the valid UTF-8 sequence at the start of text (RFC 3629 section 4), or 0.
 size_t utf8_sequence_length(std::string_view text) {
   const auto at = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
   const auto tail = [&](size_t i) { return i < text.size() && (at(i) & 0xC0) == 0x80; };
@@ -26,8 +24,6 @@ size_t utf8_sequence_length(std::string_view text) {
   }
   return 0;
 }
-
-}  // namespace
 
 void append_json_escaped(std::string& out, std::string_view text) {
   static constexpr char kHex[] = "0123456789abcdef";

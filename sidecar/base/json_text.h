@@ -11,4 +11,8 @@ namespace remora {
 // become U+FFFD, so that the result is always valid JSON whatever came over the wire.
 void append_json_escaped(std::string& out, std::string_view text);
 
+// Length in bytes of the valid UTF-8 sequence at the start of text (RFC 3629 section 4); 0 when
+// there is none. text is not empty.
+size_t utf8_sequence_length(std::string_view text);
+
 }  // namespace remora

@@ -54,6 +54,8 @@ const std::vector<Case> document_cases = {
     {"SyntaxError", "agent:\n  command: [a, b\nlog: {}\n", 3, 4, "", "not YAML", "brackets"},
     {"TabIndent", "agent:\n\tappPort: 1\n", 2, 9, "", "not YAML", "no tabs"},
     {"TwoDocuments", "log: {}\n---\nlog: {}\n", 2, 1, "", "second YAML document", "keep one"},
+    {"NotUtf8", "log: {}\nagent: {stateDir: \xff}\n", 2, 19, "", "not UTF-8", "UTF-8 text"},
+    {"NulByte", std::string("log: {}\n\0", 9), 2, 1, "", "NUL byte", "UTF-8 text"},
     {"UnknownAlias", "agent: *nobody\n", 1, 8, "", "not YAML", "check"},
     {"AliasInItsAnchor", "agent: &a\n  command: *a\n", 2, 12, "", "inside the value", "write"},
     {"Tag", "log: {level: !!binary aGk=}\n", 1, 14, "", "tag", "remove the tag"},
