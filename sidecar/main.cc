@@ -1,1 +1,24 @@
-int main() { return 0; }
+// One binary, one command per role. Each command lives with what it is about; this is their list.
+#include <CLI/CLI.hpp>
+
+#include "config/cli.h"
+#include "sidecar/app/run.h"
+#include "sidecar/heal/incident_cli.h"
+
+int main(int argc, char** argv) {
+  CLI::App app("Remora: rides beside an agent and keeps it healthy");
+  app.name("remora");
+  app.set_version_flag("--version", "remora " REMORA_VERSION);
+  app.require_subcommand(1);
+  int exit_code = 0;
+  remora::add_run_command(app, exit_code);
+  remora::add_incident_commands(app, exit_code);
+  remora::config::add_validate_command(app, exit_code);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    // 0 for --help and --version, 2 for everything that is wrong with the command line.
+    return app.exit(error) == 0 ? 0 : remora::exit_usage;
+  }
+  return exit_code;
+}

@@ -164,6 +164,8 @@ class Supervisor final : private OrchestratorEvents {
   const Incident* open_incident() const { return incident_ ? &incident_->record : nullptr; }
   const Classifier& classifier() const { return classifier_; }
   const History& history() const { return history_; }
+  // The last one, with the waiting time that it chose.
+  const Decision& last_decision() const { return decision_; }
 
  private:
   enum class AgentState : uint8_t { kNone, kStarting, kRunning };

@@ -189,13 +189,13 @@ void ProxyServer::on_tick() {
 }
 
 void ProxyServer::drain(Duration limit, std::move_only_function<void()> done) {
-  drained_ = std::move(done);
+  drained_.push_back(std::move(done));
   context_.draining = true;
   listener_->set_paused(true);
   for (size_t i = connections_.size(); i-- > 0;) {
     if (i < connections_.size()) connections_[i]->start_drain();
   }
-  drain_limit_ = loop_.add_timer(limit, [this] { close_all(); });
+  drain_limit_ = loop_.add_timer(limit, [this] { answer_the_rest(); });
   finish_drain_if_empty();
 }
 
@@ -203,11 +203,24 @@ void ProxyServer::close_all() {
   while (!connections_.empty()) connections_.back()->close();
 }
 
+// Out of time: whoever still waits is told how things stand, and gets a moment to read it.
+void ProxyServer::answer_the_rest() {
+  for (size_t i = context_.exchanges.size(); i-- > 0;) {
+    if (i >= context_.exchanges.size()) continue;
+    Exchange& exchange = *context_.exchanges[i];
+    const bool with_agent = exchange.phase() == Exchange::Phase::kInAgent ||
+                            exchange.phase() == Exchange::Phase::kResponding;
+    exchange.fail(with_agent ? http::Problem::kOutcomeUnknown : http::Problem::kDraining);
+  }
+  drain_limit_ = loop_.add_timer(std::chrono::milliseconds(last_answers_ms_max),
+                                 [this] { close_all(); });
+}
+
 void ProxyServer::finish_drain_if_empty() {
-  if (!drained_ || !connections_.empty()) return;
+  if (!context_.draining || !connections_.empty()) return;
   drain_limit_.cancel();
-  loop_.post(std::move(drained_));
-  drained_ = nullptr;
+  for (Task& done : drained_) loop_.post(std::move(done));
+  drained_.clear();
 }
 
 }  // namespace remora

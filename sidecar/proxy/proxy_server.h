@@ -40,6 +40,8 @@ struct InFlightRequest {
 };
 
 inline constexpr int tick_interval_ms = 100;
+// At the end of a drain: for answers that the proxy itself gives.
+inline constexpr int last_answers_ms_max = 250;
 
 class ProxyServer final : public ConnectionOwner, public DetectorHost {
  public:
@@ -59,8 +61,9 @@ class ProxyServer final : public ConnectionOwner, public DetectorHost {
   // Age of the oldest of them; zero when there is none.
   Duration oldest_in_agent() const;
 
-  // Stops accepting, lets what is in flight finish. done is posted once nothing is left, or when
-  // limit has passed and the rest has been cut off.
+  // Stops accepting, lets what is in flight finish. Past limit the rest is answered by the proxy
+  // (503 when it never reached the agent, else 502) or cut off. done is posted once no connection is
+  // left. May be called again with a shorter limit: every done is called.
   void drain(Duration limit, std::move_only_function<void()> done);
   // New limits and timeouts for connections and requests that come from now on (a reload).
   void update(const ProxyOptions& options, FilterChain filters);
@@ -74,6 +77,7 @@ class ProxyServer final : public ConnectionOwner, public DetectorHost {
   void schedule_tick();
   void on_tick();
   void close_all();
+  void answer_the_rest();
   void finish_drain_if_empty();
   std::unique_ptr<Session> make_session(std::unique_ptr<Transport> transport, bool http2);
   std::unique_ptr<Tunnel> make_tunnel(std::unique_ptr<Transport> transport);
@@ -100,7 +104,7 @@ class ProxyServer final : public ConnectionOwner, public DetectorHost {
   std::vector<std::unique_ptr<Connection>> connections_;
   bool seen_http_ = false;
   Subscription tick_;
-  std::move_only_function<void()> drained_;
+  std::vector<Task> drained_;
   Subscription drain_limit_;
 };
 

@@ -180,7 +180,11 @@ void Session::flush() {
       return;
     }
     codec_->wrote(*taken);
-    if (*taken < output.size()) return;
+    if (*taken < output.size()) {
+      // A peer that does not read is not read from for ever either.
+      transport_->set_read_paused(!codec_->wants_read());
+      return;
+    }
   }
   after_flush();
 }

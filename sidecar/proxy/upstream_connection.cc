@@ -187,7 +187,11 @@ void UpstreamConnection::flush() {
       return;
     }
     codec_->wrote(*taken);
-    if (*taken < output.size()) return;
+    if (*taken < output.size()) {
+      // A peer that does not read is not read from for ever either.
+      transport_->set_read_paused(!codec_->wants_read());
+      return;
+    }
   }
   transport_->set_read_paused(!codec_->wants_read());
   if (codec_->shutdown_write_after_flush() && !write_shut_) {

@@ -262,7 +262,21 @@ TEST_F(Healing, DrainCutsOffWhatDoesNotFinishInTime) {
   std::promise<void> drained;
   on_loop([&] { proxy->drain(std::chrono::milliseconds(100), [&] { drained.set_value(); }); });
   EXPECT_EQ(drained.get_future().wait_for(std::chrono::seconds(5)), std::future_status::ready);
-  EXPECT_EQ(busy.read_all(), "");
+  const std::string reply = busy.read_all();
+  EXPECT_TRUE(reply.starts_with("HTTP/1.1 502 ")) << reply;
+  EXPECT_NE(reply.find("outcome-unknown"), std::string::npos) << reply;
+}
+
+TEST_F(Healing, DrainTellsHeldRequestsThatNothingWasDone) {
+  gate_open_at_start = false;
+  start();
+  Peer held = caller();
+  held.send("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi");
+  EXPECT_TRUE(eventually([this] { return proxy->held() == 1; }));
+  on_loop([&] { proxy->drain(std::chrono::milliseconds(50), [] {}); });
+  const std::string reply = held.read_all();
+  EXPECT_TRUE(reply.starts_with("HTTP/1.1 503 ")) << reply;
+  EXPECT_NE(reply.find("problems/draining"), std::string::npos) << reply;
 }
 
 }  // namespace

@@ -1,0 +1,199 @@
+#include "sidecar/app/app.h"
+
+#include <cerrno>
+#include <csignal>
+#include <utility>
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+namespace remora {
+
+Result<std::unique_ptr<App>> App::create(config::Config config, Reload reload) {
+  set_log_level(log_level_of(config));
+  std::unique_ptr<App> app(new App(std::move(config), std::move(reload)));
+  for (Result<void> (App::*open)() : {&App::open_store, &App::open_proxy, &App::make_health}) {
+    if (Result<void> opened = (app.get()->*open)(); !opened) {
+      return std::unexpected(std::move(opened.error()));
+    }
+  }
+  app->make_supervisor();
+  app->watch_signals();
+  return app;
+}
+
+App::App(config::Config config, Reload reload)
+    : config_(std::move(config)), reload_(std::move(reload)) {}
+
+App::~App() = default;
+
+Result<void> App::open_store() {
+  const std::string& store = config_.snapshots().store();
+  const int64_t now = to_unix_ns(loop_.clock().wall_now());
+  if (store.empty()) {
+    incidents_ = std::make_unique<MemoryIncidentLog>(loop_);
+    return {};
+  }
+  if (::mkdir(store.c_str(), 0700) != 0 && errno != EEXIST) {
+    Error error = error_from_errno(errno, "snapshots.store " + store, ErrorSource::kConfig);
+    error.message += "; choose a directory that can be written, with --store";
+    return std::unexpected(std::move(error));
+  }
+  Result<std::unique_ptr<DiskIncidentLog>> log = DiskIncidentLog::open(loop_, store, now);
+  if (!log) return std::unexpected(std::move(log.error()));
+  incidents_ = std::move(*log);
+  return {};
+}
+
+Result<void> App::open_proxy() {
+  if (config_.agent().app_port() == 0) return {};
+  Result<ProxyOptions> options = proxy_options(config_);
+  if (!options) return std::unexpected(std::move(options.error()));
+  Result<std::unique_ptr<ProxyServer>> proxy = ProxyServer::start(
+      loop_, gate_, std::move(*options), make_inbound_filters(filter_options(config_), *this));
+  if (!proxy) return std::unexpected(std::move(proxy.error()));
+  proxy_ = std::move(*proxy);
+  log_info("listening", {{"listener", "inbound"}, {"address", proxy_->address().to_string()}});
+  return {};
+}
+
+Result<void> App::make_health() {
+  Result<ProbeSet> probes = probe_set(config_);
+  if (!probes) return std::unexpected(std::move(probes.error()));
+  prober_ = std::make_unique<Prober>(
+      loop_, std::move(*probes), [this](const ProbeResult& result) { on_probe_result(result); });
+  sampler_ = std::make_unique<ProgressSampler>(
+      loop_, progress_options(config_), [this] { return in_flight(); },
+      [this](const Observation& observation) { supervisor_->observe(observation); });
+  return {};
+}
+
+void App::make_supervisor() {
+  child_ = std::make_unique<ChildAgent>(loop_, child_options(config_));
+  const auto& alert = config_.healing().alert().exec();
+  alerter_ =
+      std::make_unique<ExecAlerter>(loop_, std::vector<std::string>(alert.begin(), alert.end()));
+  SupervisorHooks hooks;
+  hooks.in_flight_requests = [this] { return in_flight_texts(); };
+  hooks.on_agent_started = [this](const AgentInstance& instance) { on_agent_started(instance); };
+  hooks.on_agent_stopped = [this] { on_agent_stopped(); };
+  hooks.on_finished = [this](int exit_code) {
+    exit_code_ = exit_code;
+    loop_.stop();
+  };
+  supervisor_ = std::make_unique<Supervisor>(SupervisorSeams{.loop = loop_,
+                                                             .orchestrator = *child_,
+                                                             .state_keeper = nullptr,
+                                                             .incidents = *incidents_,
+                                                             .alerter = *alerter_,
+                                                             .gate = *this,
+                                                             .drain = *this},
+                                             supervisor_options(config_), std::move(hooks));
+}
+
+void App::watch_signals() {
+  for (const int signo : {SIGTERM, SIGINT}) {
+    signals_.push_back(loop_.watch_signal(signo, [this] { supervisor_->shutdown(); }));
+  }
+  signals_.push_back(loop_.watch_signal(SIGHUP, [this] { reload(); }));
+}
+
+int App::run() {
+  supervisor_->start();
+  loop_.run();
+  return exit_code_;
+}
+
+// The last good configuration stays in force when the new one is not.
+void App::reload() {
+  Result<config::Config> fresh = reload_();
+  Result<ProxyOptions> proxy = fresh ? proxy_options(*fresh) : std::unexpected(fresh.error());
+  Result<ProbeSet> probes = fresh ? probe_set(*fresh) : std::unexpected(fresh.error());
+  for (const Error* error :
+       {fresh ? nullptr : &fresh.error(), !fresh || proxy ? nullptr : &proxy.error(),
+        !fresh || probes ? nullptr : &probes.error()}) {
+    if (error == nullptr) continue;
+    log_error("reload_refused", {{"reason", error->message}, {"in_force", "the last good one"}});
+    return;
+  }
+  if (proxy_) proxy_->update(*proxy, make_inbound_filters(filter_options(*fresh), *this));
+  prober_->set_probes(std::move(*probes));
+  config_ = std::move(*fresh);
+  sampler_->set_options(progress_options(config_));
+  child_->set_options(child_options(config_));
+  const SupervisorOptions options = supervisor_options(config_);
+  supervisor_->set_policy(options.policy);
+  supervisor_->set_detection(options.detection);
+  set_log_level(log_level_of(config_));
+  log_info("reloaded");
+}
+
+void App::on_agent_started(const AgentInstance& instance) {
+  prober_->start();
+  sampler_->start(instance.generation, instance.pid);
+  // Without probes and without a port there is nothing to wait for.
+  if (prober_->ready()) supervisor_->on_ready();
+}
+
+void App::on_agent_stopped() {
+  prober_->stop();
+  sampler_->stop();
+}
+
+void App::on_probe_result(const ProbeResult& result) {
+  supervisor_->observe({.at = loop_.now(), .what = result});
+  sampler_->set_suspicious(!prober_->live());
+  if (prober_->ready()) {
+    supervisor_->on_ready();
+  } else if (result.outcome == ProbeOutcome::kFailure) {
+    supervisor_->on_unready(result.reason);
+  }
+}
+
+InFlight App::in_flight() const {
+  InFlight facts;
+  if (!proxy_) return facts;
+  const std::vector<InFlightRequest> requests = proxy_->in_agent();
+  facts.count = requests.size();
+  if (!requests.empty()) {
+    facts.oldest_age = requests.front().age;
+    facts.oldest_request = requests.front().method + " " + requests.front().path;
+  }
+  facts.requests_started = proxy_->counters().requests;
+  facts.bytes_from_agent = proxy_->counters().bytes_from_agent;
+  facts.rejected = proxy_->counters().rejected_overload;
+  facts.in_flight_max = static_cast<uint64_t>(config_.inbound().limits().requests_in_flight_max());
+  return facts;
+}
+
+std::vector<std::string> App::in_flight_texts() const {
+  std::vector<std::string> texts;
+  if (!proxy_) return texts;
+  for (const InFlightRequest& request : proxy_->in_agent()) {
+    texts.push_back(
+        fmt::format("{} {}, {:.1f} s", request.method, request.path, to_seconds(request.age)));
+  }
+  return texts;
+}
+
+void App::agent_up(uint64_t generation) {
+  log_info("agent_up", {{"generation", generation}});
+  gate_.open();
+}
+
+void App::agent_down(std::string_view reason) {
+  log_info("agent_down", {{"reason", reason}});
+  gate_.close();
+}
+
+void App::begin_drain(Duration wait_max, Task done) {
+  if (proxy_) {
+    proxy_->drain(wait_max, std::move(done));
+  } else {
+    loop_.post(std::move(done));
+  }
+}
+
+void App::on_request_finished(const ExchangeInfo& /*info*/) {}
+
+}  // namespace remora
