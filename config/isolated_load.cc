@@ -39,16 +39,23 @@ IsolatedLoad render_here(LoadResult loaded) {
   return result;
 }
 
+Result<IsolatedLoad> load_and_render_here(const std::string& path,
+                                          std::span<const Override> overrides) {
+  Result<LoadResult> loaded = load_here(path, overrides);
+  if (!loaded) return std::unexpected(std::move(loaded.error()));
+  return render_here(*std::move(loaded));
+}
+
 // In the child.
 std::string make_reply(const std::string& path, std::span<const Override> overrides) {
   LoadReply reply;
-  Result<LoadResult> loaded = load_here(path, overrides);
+  Result<IsolatedLoad> loaded = load_and_render_here(path, overrides);
   if (!loaded) {
     reply.set_error_code(static_cast<int>(loaded.error().code) + 1);
     reply.set_error_message(loaded.error().message);
     return reply.SerializeAsString();
   }
-  IsolatedLoad result = render_here(*std::move(loaded));
+  IsolatedLoad& result = *loaded;
   *reply.mutable_config() = std::move(result.config);
   reply.set_yaml(std::move(result.yaml));
   reply.set_json(std::move(result.json));
@@ -140,7 +147,7 @@ Result<IsolatedLoad> parse_reply(const std::string& bytes) {
 Result<IsolatedLoad> load_isolated(const std::string& path, std::span<const Override> overrides) {
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) {
-    return load_here(path, overrides).transform(render_here);
+    return load_and_render_here(path, overrides);
   }
   const UniqueFd in(ends[0]);
   UniqueFd out(ends[1]);
@@ -152,7 +159,7 @@ Result<IsolatedLoad> load_isolated(const std::string& path, std::span<const Over
   const pid_t child = ::fork();
   if (child == 0) run_child(out.get(), path, overrides);
   ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  if (child < 0) return load_here(path, overrides).transform(render_here);
+  if (child < 0) return load_and_render_here(path, overrides);
   out.reset();
   Result<std::string> bytes = read_reply(in.get());
   const bool ended_well = reap(child, !bytes.has_value());
