@@ -47,7 +47,7 @@ struct ProbeResult {
   std::string reason;      // "GET /healthz: HTTP 503: database unreachable"; empty on success
   bool timed_out = false;  // no answer within the probe's timeout (a refusal is an answer)
   Duration elapsed{};
-  uint32_t consecutive = 1;  // attempts in a row with this outcome, this one included
+  uint32_t consecutive = 1;        // attempts in a row with this outcome, this one included
   uint32_t failure_threshold = 3;  // so many failures in a row mean that it is ill
   // What the probe says once its thresholds are applied: the value that routing and healing follow.
   bool healthy = true;

@@ -1,0 +1,53 @@
+// Reads what the kernel shows of the agent: its process and everything below it or in its group.
+// Nothing is stopped or changed. What may not be read is named in `degraded`, never guessed.
+//
+// Any one thread at a time.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include <sys/types.h>
+
+#include "sidecar/health/observation.h"
+
+namespace remora {
+
+// Bounds on one reading; the rest is left out.
+inline constexpr size_t processes_read_max = 256;
+inline constexpr size_t threads_read_max = 1024;
+inline constexpr size_t sockets_read_max = 256;
+
+class ProcessReader {
+ public:
+  ProcessReader(std::string proc_root, std::string cgroup_root)
+      : proc_(std::move(proc_root)), cgroup_(std::move(cgroup_root)) {}
+
+  // Fills the parts of sample that come from /proc and the cgroup.
+  void read(pid_t pid, ProgressSample& sample);
+  // The agent's processes at the last reading, the agent itself first.
+  const std::vector<pid_t>& processes() const { return processes_; }
+
+ private:
+  void find_processes(pid_t pid);
+  void read_process(pid_t pid, ProgressSample& sample);
+  void read_threads(pid_t pid, ProgressSample& sample);
+  void read_descriptors(pid_t pid, ProgressSample& sample);
+  void read_sockets(pid_t pid, const std::vector<int>& fds, ProgressSample& sample);
+  void read_cgroup(pid_t pid, ProgressSample& sample);
+  static void degrade(ProgressSample& sample, const std::string& what);
+
+  std::string proc_;
+  std::string cgroup_;
+  std::vector<pid_t> processes_;
+  // Bytes received so far, by "pid:fd peer": a connection whose count grows is streaming.
+  std::map<std::string, uint64_t> received_;
+};
+
+// The whole of a small file under /proc; nullopt with errno set when it can't be read.
+std::optional<std::string> read_small_file(const std::string& path);
+// The numeric entries of a directory, ascending.
+std::vector<int> list_numbers(const std::string& directory);
+
+}  // namespace remora
