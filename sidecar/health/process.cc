@@ -22,6 +22,9 @@ namespace remora {
 namespace {
 
 constexpr size_t kFileBytesMax = 256 * 1024;
+// tcpi_state; the names live in a header that excludes linux/tcp.h.
+constexpr uint8_t kTcpEstablished = 1;
+constexpr uint8_t kTcpSynSent = 2;
 
 std::string path_of(const std::string& root, pid_t pid, std::string_view name) {
   return root + "/" + std::to_string(pid) + "/" + std::string(name);
@@ -242,10 +245,10 @@ void ProcessReader::read_sockets(pid_t pid, const std::vector<int>& fds, Progres
         std::to_string(pid) + ":" + std::to_string(connection.fd) + " " + connection.peer;
     const uint64_t before = std::exchange(received_[key], info.tcpi_bytes_received);
     const auto ms = [](uint32_t n) { return std::chrono::milliseconds(n); };
-    if (info.tcpi_state == BPF_TCP_SYN_SENT) {
+    if (info.tcpi_state == kTcpSynSent) {
       sample.outbound.push_back(
           {connection.peer, OutboundCall::State::kConnecting, ms(info.tcpi_last_data_recv)});
-    } else if (info.tcpi_state != BPF_TCP_ESTABLISHED) {
+    } else if (info.tcpi_state != kTcpEstablished) {
       continue;
     } else if (info.tcpi_bytes_sent > 0 && info.tcpi_last_data_sent < info.tcpi_last_data_recv) {
       sample.outbound.push_back(
