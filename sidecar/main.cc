@@ -1,7 +1,9 @@
 // One binary, one command per role. Each command lives with what it is about; this is their list.
 #include <CLI/CLI.hpp>
 
+#include "checkpoint/cli.h"
 #include "config/cli.h"
+#include "sidecar/admin/status_cli.h"
 #include "sidecar/app/run.h"
 #include "sidecar/heal/incident_cli.h"
 
@@ -13,6 +15,8 @@ int main(int argc, char** argv) {
   int exit_code = 0;
   remora::add_run_command(app, exit_code);
   remora::add_incident_commands(app, exit_code);
+  remora::checkpoint::add_snapshot_commands(app, exit_code);
+  remora::add_status_commands(app, exit_code);
   remora::config::add_validate_command(app, exit_code);
   try {
     app.parse(argc, argv);

@@ -9,10 +9,11 @@
 
 namespace remora {
 
-Result<std::unique_ptr<App>> App::create(config::Config config, Reload reload) {
-  set_log_level(log_level_of(config));
+Result<std::unique_ptr<App>> App::create(config::IsolatedLoad config, Reload reload) {
+  set_log_level(log_level_of(config.config));
   std::unique_ptr<App> app(new App(std::move(config), std::move(reload)));
-  for (Result<void> (App::*open)() : {&App::open_store, &App::open_proxy, &App::make_health}) {
+  for (Result<void> (App::*open)() :
+       {&App::open_store, &App::open_proxy, &App::make_health, &App::open_admin}) {
     if (Result<void> opened = (app.get()->*open)(); !opened) {
       return std::unexpected(std::move(opened.error()));
     }
@@ -22,8 +23,13 @@ Result<std::unique_ptr<App>> App::create(config::Config config, Reload reload) {
   return app;
 }
 
-App::App(config::Config config, Reload reload)
-    : config_(std::move(config)), reload_(std::move(reload)) {}
+App::App(config::IsolatedLoad config, Reload reload)
+    : loaded_(std::move(config)),
+      reload_(std::move(reload)),
+      metrics_(registry_, REMORA_VERSION, fault_kind_names()) {
+  add_process_metrics(registry_);
+  registry_.on_collect([this] { collect_metrics(); });
+}
 
 App::~App() = default;
 
@@ -42,6 +48,31 @@ Result<void> App::open_store() {
   Result<std::unique_ptr<DiskIncidentLog>> log = DiskIncidentLog::open(loop_, store, now);
   if (!log) return std::unexpected(std::move(log.error()));
   incidents_ = std::move(*log);
+  if (config_.agent().state_dir().empty()) return {};
+  Result<std::unique_ptr<Snapshots>> snapshots = Snapshots::open(loop_, config_, metrics_);
+  if (!snapshots) return std::unexpected(std::move(snapshots.error()));
+  snapshots_ = std::move(*snapshots);
+  return {};
+}
+
+Result<void> App::open_admin() {
+  AdminOptions options;
+  options.socket_path = config_.admin().socket();
+  if (options.socket_path.empty() && !config_.snapshots().store().empty()) {
+    options.socket_path = config_.snapshots().store() + "/admin.sock";
+  }
+  if (!config_.admin().listen().empty()) {
+    Result<SocketAddress> listen = parse_socket_address(config_.admin().listen());
+    if (!listen) return std::unexpected(std::move(listen.error()).with_context("admin.listen"));
+    options.listen = *listen;
+  }
+  if (options.socket_path.empty() && !options.listen) return {};
+  Result<std::unique_ptr<AdminServer>> admin = AdminServer::start(loop_, options, admin_source());
+  if (!admin) return std::unexpected(std::move(admin.error()));
+  admin_ = std::move(*admin);
+  if (const auto address = admin_->tcp_address()) {
+    log_info("listening", {{"listener", "admin"}, {"address", address->to_string()}});
+  }
   return {};
 }
 
@@ -74,6 +105,13 @@ void App::make_supervisor() {
   alerter_ =
       std::make_unique<ExecAlerter>(loop_, std::vector<std::string>(alert.begin(), alert.end()));
   SupervisorHooks hooks;
+  hooks.on_incident = [this](const Incident& incident) { on_incident(incident); };
+  if (snapshots_) {
+    hooks.final_snapshot = [this](Task done) {
+      snapshots_->take("final",
+                       [done = std::move(done)](const Result<std::string>&) mutable { done(); });
+    };
+  }
   hooks.in_flight_requests = [this] { return in_flight_texts(); };
   hooks.on_agent_started = [this](const AgentInstance& instance) { on_agent_started(instance); };
   hooks.on_agent_stopped = [this] { on_agent_stopped(); };
@@ -83,7 +121,7 @@ void App::make_supervisor() {
   };
   supervisor_ = std::make_unique<Supervisor>(SupervisorSeams{.loop = loop_,
                                                              .orchestrator = *child_,
-                                                             .state_keeper = nullptr,
+                                                             .state_keeper = snapshots_.get(),
                                                              .incidents = *incidents_,
                                                              .alerter = *alerter_,
                                                              .gate = *this,
@@ -106,29 +144,36 @@ int App::run() {
 
 // The last good configuration stays in force when the new one is not.
 void App::reload() {
-  Result<config::Config> fresh = reload_();
-  Result<ProxyOptions> proxy = fresh ? proxy_options(*fresh) : std::unexpected(fresh.error());
-  Result<ProbeSet> probes = fresh ? probe_set(*fresh) : std::unexpected(fresh.error());
-  for (const Error* error :
-       {fresh ? nullptr : &fresh.error(), !fresh || proxy ? nullptr : &proxy.error(),
-        !fresh || probes ? nullptr : &probes.error()}) {
-    if (error == nullptr) continue;
-    log_error("reload_refused", {{"reason", error->message}, {"in_force", "the last good one"}});
-    return;
+  Result<config::IsolatedLoad> fresh = reload_();
+  const auto refuse = [this](const Error& error) {
+    metrics_.config_reloads_bad.add();
+    log_error("reload_refused", {{"reason", error.message}, {"in_force", "the last good one"}});
+  };
+  if (!fresh) return refuse(fresh.error());
+  Result<ProbeSet> probes = probe_set(fresh->config);
+  if (!probes) return refuse(probes.error());
+  if (proxy_) {
+    const Result<ProxyOptions> proxy = proxy_options(fresh->config);
+    if (!proxy) return refuse(proxy.error());
+    proxy_->update(*proxy, make_inbound_filters(filter_options(fresh->config), *this));
   }
-  if (proxy_) proxy_->update(*proxy, make_inbound_filters(filter_options(*fresh), *this));
+  loaded_ = std::move(*fresh);
   prober_->set_probes(std::move(*probes));
-  config_ = std::move(*fresh);
   sampler_->set_options(progress_options(config_));
   child_->set_options(child_options(config_));
+  if (snapshots_) snapshots_->set_interval(config::to_duration(config_.snapshots().interval()));
   const SupervisorOptions options = supervisor_options(config_);
   supervisor_->set_policy(options.policy);
   supervisor_->set_detection(options.detection);
   set_log_level(log_level_of(config_));
+  metrics_.config_reloads_good.add();
   log_info("reloaded");
 }
 
 void App::on_agent_started(const AgentInstance& instance) {
+  agent_ = instance;
+  agent_started_at_ = loop_.now();
+  if (snapshots_) snapshots_->set_agent(instance.pid);
   prober_->start();
   sampler_->start(instance.generation, instance.pid);
   // Without probes and without a port there is nothing to wait for.
@@ -136,6 +181,8 @@ void App::on_agent_started(const AgentInstance& instance) {
 }
 
 void App::on_agent_stopped() {
+  agent_.pid = 0;
+  if (snapshots_) snapshots_->set_agent(0);
   prober_->stop();
   sampler_->stop();
 }
@@ -179,11 +226,13 @@ std::vector<std::string> App::in_flight_texts() const {
 void App::agent_up(uint64_t generation) {
   log_info("agent_up", {{"generation", generation}});
   gate_.open();
+  set_serving(true);
 }
 
 void App::agent_down(std::string_view reason) {
   log_info("agent_down", {{"reason", reason}});
   gate_.close();
+  set_serving(false);
 }
 
 void App::begin_drain(Duration wait_max, Task done) {
@@ -194,6 +243,8 @@ void App::begin_drain(Duration wait_max, Task done) {
   }
 }
 
-void App::on_request_finished(const ExchangeInfo& /*info*/) {}
+void App::on_request_finished(const ExchangeInfo& info) {
+  inbound_metrics_.on_request_finished(info.status, info.ended_at - info.began_at);
+}
 
 }  // namespace remora

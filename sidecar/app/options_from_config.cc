@@ -1,5 +1,6 @@
 #include "sidecar/app/options_from_config.h"
 
+#include <filesystem>
 #include <limits>
 #include <optional>
 #include <random>
@@ -132,7 +133,9 @@ ChildAgentOptions child_options(const config::Config& config) {
   options.command.assign(agent.command().begin(), agent.command().end());
   for (const auto& [name, value] : agent.env()) options.environment.push_back(name + "=" + value);
   if (!agent.state_dir().empty()) {
-    options.environment.push_back("REMORA_STATE_DIR=" + agent.state_dir());
+    options.environment.push_back("REMORA_STATE_DIR=" +
+                                  // The agent may be started elsewhere.
+                                  std::filesystem::absolute(agent.state_dir()).string());
   }
   options.working_dir = agent.working_dir();
   options.log_tail_bytes = static_cast<size_t>(agent.log_tail_bytes());

@@ -4,7 +4,7 @@
 #include <cstdio>
 #include <optional>
 
-#include "config/load.h"
+#include "config/isolated_load.h"
 #include "sidecar/app/app.h"
 
 namespace remora {
@@ -42,12 +42,10 @@ int report(const Error& error, int exit_code) {
 }
 
 // The configuration as it is now, from file and command line; also used for every reload.
-Result<config::Config> load(const RunArguments& arguments) {
+Result<config::IsolatedLoad> load(const RunArguments& arguments) {
   const std::vector<config::Override> overrides = overrides_of(arguments);
-  Result<config::LoadResult> loaded = arguments.config_file.empty()
-                                          ? config::load_yaml("", "defaults", overrides)
-                                          : config::load_file(arguments.config_file, overrides);
-  if (!loaded) return std::unexpected(std::move(loaded.error()));
+  Result<config::IsolatedLoad> loaded = config::load_isolated(arguments.config_file, overrides);
+  if (!loaded) return loaded;
   if (!loaded->ok()) {
     std::string message;
     for (const config::Problem& problem : loaded->problems) {
@@ -61,11 +59,11 @@ Result<config::Config> load(const RunArguments& arguments) {
                       "no command to run; write it after --, as in: remora run --app-port 8000 -- "
                       "python3 agent.py");
   }
-  return std::move(loaded->config);
+  return loaded;
 }
 
 int run(const RunArguments& arguments) {
-  Result<config::Config> config = load(arguments);
+  Result<config::IsolatedLoad> config = load(arguments);
   if (!config) return report(config.error(), exit_usage);
   Result<std::unique_ptr<App>> app =
       App::create(std::move(*config), [arguments] { return load(arguments); });

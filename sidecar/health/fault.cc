@@ -1,5 +1,6 @@
 #include "sidecar/health/fault.h"
 
+#include <array>
 #include <cstdlib>
 
 #include "sidecar/health/observation.h"
@@ -24,6 +25,15 @@ std::string_view fault_kind_name(FaultKind kind) {
       return "overload";
   }
   std::abort();
+}
+
+std::span<const std::string_view> fault_kind_names() {
+  static const auto names = [] {
+    std::array<std::string_view, kFaultKindCount> all;
+    for (size_t i = 0; i < all.size(); ++i) all[i] = fault_kind_name(static_cast<FaultKind>(i));
+    return all;
+  }();
+  return names;
 }
 
 std::string_view probe_kind_name(ProbeKind kind) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,6 +23,8 @@ enum class FaultKind : uint8_t {
 };
 inline constexpr size_t kFaultKindCount = 7;
 std::string_view fault_kind_name(FaultKind kind);
+// All names, in the order of the kinds.
+std::span<const std::string_view> fault_kind_names();
 
 // One fact that led to the diagnosis, as text that a person can check.
 struct EvidenceItem {

@@ -1,0 +1,53 @@
+// The agent's snapshots, as the app needs them: on an interval while it serves, on demand, a last
+// one at the end, and what healing asks of its state (StateKeeper).
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include <sys/types.h>
+
+#include "checkpoint/coordinator.h"
+#include "config/remora.pb.h"
+#include "sidecar/admin/remora_metrics.h"
+#include "sidecar/admin/source.h"
+#include "sidecar/heal/state_keeper.h"
+#include "sidecar/net/loop.h"
+
+namespace remora {
+
+class Snapshots final : public StateKeeper {
+ public:
+  // Errors: an unwritable or full store, kUnsupportedVersion for one of a newer format.
+  static Result<std::unique_ptr<Snapshots>> open(Loop& loop, const config::Config& config,
+                                                 RemoraMetrics& metrics);
+
+  // The process group that stands still while files are copied; 0: none runs.
+  void set_agent(pid_t pgid) { agent_ = pgid; }
+  // Snapshots are taken while the agent serves, so that one is never of an agent that is ill.
+  void set_serving(bool serving);
+  void set_interval(Duration interval) { interval_ = interval; }
+
+  void take(const std::string& reason, AdminDone done);
+  const AdminSnapshots& status() const { return status_; }
+
+  // StateKeeper
+  void check_state(std::move_only_function<void(Result<StateCheck>)> done) override;
+  void restore_latest(std::move_only_function<void(Result<RestoredSnapshot>)> done) override;
+
+ private:
+  Snapshots(Loop& loop, Duration interval, RemoraMetrics& metrics);
+  void schedule();
+  std::string on_taken(const checkpoint::TakeResult& result);
+
+  Loop& loop_;
+  Duration interval_;
+  RemoraMetrics& metrics_;
+  pid_t agent_ = 0;
+  bool serving_ = false;
+  AdminSnapshots status_;
+  Subscription timer_;
+  std::unique_ptr<checkpoint::Coordinator> coordinator_;
+};
+
+}  // namespace remora
