@@ -1,21 +1,14 @@
 #include "checkpoint/capture.h"
 
 #include <algorithm>
-#include <optional>
-#include <unordered_map>
-#include <unordered_set>
+#include <ranges>
 
-#include "checkpoint/chunker.h"
-#include "checkpoint/errors.h"
+#include "checkpoint/capture_job.h"
 #include "checkpoint/sqlite_state.h"
-#include "checkpoint/state_scan.h"
 
 namespace remora::checkpoint {
-namespace {
 
-constexpr size_t copy_piece_bytes = 1 << 20;
-
-std::unexpected<Error> damaged(const std::string& path, std::string_view problem) {
+std::unexpected<Error> damaged_state(const std::string& path, std::string_view problem) {
   return corrupt(path + ": " + std::string(problem) +
                  "; no snapshot was taken, the last good one is kept. Restore it, or take the "
                  "state as it is with --accept-loss");
@@ -30,78 +23,12 @@ bool all_zero(std::string_view bytes) {
   return bytes.find_first_not_of('\0') == std::string_view::npos;
 }
 
-// A file copied while the agent stood still: in memory, or at a path in the staging directory.
-struct StagedCopy {
-  Entry entry;
-  std::string memory;
-  std::string path;
-};
-
-class Capture {
- public:
-  Capture(Store& store, const CaptureOptions& options)
-      : store_(store),
-        options_(options),
-        fs_(options.file_system != nullptr ? *options.file_system : real_file_system()) {}
-  ~Capture() {
-    // Best effort; the store sweeps what is left.
-    if (!staging_.empty()) static_cast<void>(remove_tree(fs_, staging_));
-  }
-
-  Result<CaptureReport> run(const Epoch& epoch);
-
- private:
-  Result<void> open(const Epoch& epoch);
-  Result<void> read_previous(const std::vector<SnapshotInfo>& all);
-  Result<void> check_space();
-  Result<void> check_not_lost(const StateScan& scan);
-  // Reads what changed, into entries_. True when anything had.
-  Result<bool> read_changed(const StateScan& scan);
-  Result<void> read_file(const ScannedFile& file);
-  Result<bool> read_content(const ScannedFile& file, Entry& entry);
-  Result<void> store_content(ReadableFile& file, uint64_t size, Entry& entry);
-  Result<void> store_sqlite(Entry& entry);
-  Result<void> store_bytes(std::string_view bytes, std::vector<ChunkRef>& chunks);
-
-  // The stop.
-  Result<StateScan> read_while_stopped();
-  Result<void> copy_changed(const StateScan& scan, std::vector<StagedCopy>& copies);
-  Result<bool> copy_aside(const ScannedFile& file, StagedCopy& copy);
-  Result<void> store_copies(std::vector<StagedCopy>& copies);
-
-  Result<void> publish(const StateScan& scan);
-  std::vector<Entry> final_entries(const StateScan& scan);
-
-  // The previous content of an unchanged file, or null.
-  const Entry* reusable(const ScannedFile& file) const;
-  bool is_side_file(const ScannedFile& file) const;
-  Entry new_entry(const ScannedFile& file) const;
-  Result<std::string> staging_path();
-  bool cancelled() const { return options_.cancelled && options_.cancelled->load(); }
-
-  Store& store_;
-  const CaptureOptions& options_;
-  FileSystem& fs_;
-  std::string root_;
-  std::string staging_;
-  ScanOptions scan_options_;
-  std::unique_ptr<SnapshotWriter> writer_;
-  std::optional<SnapshotInfo> previous_;
-  std::unordered_map<std::string, Entry> previous_entries_;
-  // What this capture has read, by path.
-  std::unordered_map<std::string, Entry> entries_;
-  std::unordered_set<std::string> late_databases_;
-  StreamChunker chunker_;
-  uint64_t staged_memory_bytes_ = 0;
-  CaptureReport report_;
-};
-
 Result<CaptureReport> Capture::run(const Epoch& epoch) {
   const MonotonicTime begun = options_.clock->now();
   if (auto done = open(epoch); !done) return pass_on(done);
   auto scan = scan_state(fs_, root_, scan_options_);
   if (!scan && scan.error().code == ErrorCode::kNotFound && !previous_entries_.empty()) {
-    return damaged(root_, "the state directory is gone");
+    return damaged_state(root_, "the state directory is gone");
   }
   if (!scan) return pass_on(scan, "state directory");
   if (auto done = check_not_lost(*scan); !done) return pass_on(done);
@@ -147,15 +74,15 @@ Result<void> Capture::open(const Epoch& epoch) {
 // The newest snapshot that can be read. Its being damaged deeper down is no matter: only chunks
 // that the store has are used again.
 Result<void> Capture::read_previous(const std::vector<SnapshotInfo>& all) {
-  for (auto it = all.rbegin(); it != all.rend(); ++it) {
-    if (!it->problem.empty()) continue;
-    auto entries = read_entries(*writer_, it->record);
+  for (const SnapshotInfo& snapshot : std::views::reverse(all)) {
+    if (!snapshot.problem.empty()) continue;
+    auto entries = read_entries(*writer_, snapshot.record);
     if (!entries) {
       const ErrorCode code = entries.error().code;
       if (code == ErrorCode::kCorrupt || code == ErrorCode::kNotFound) continue;
       return pass_on(entries);
     }
-    previous_ = *it;
+    previous_ = snapshot;
     for (Entry& entry : *entries) {
       std::string path = entry.path;
       previous_entries_.emplace(std::move(path), std::move(entry));
@@ -178,7 +105,8 @@ Result<void> Capture::check_space() {
 Result<void> Capture::check_not_lost(const StateScan& scan) {
   if (options_.accept_loss || scan.has_regular_file) return {};
   for (const auto& [path, entry] : previous_entries_) {
-    if (entry.type == EntryType::kFile) return damaged(root_, "the state directory was emptied");
+    if (entry.type == EntryType::kFile)
+      return damaged_state(root_, "the state directory was emptied");
   }
   return {};
 }
@@ -287,7 +215,7 @@ Result<bool> Capture::read_content(const ScannedFile& file, Entry& entry) {
     entry.sqlite = false;  // taken byte by byte, with its side files
   }
   if (was_sqlite && !options_.accept_loss) {
-    return damaged(file.path, "was a SQLite database and is none now");
+    return damaged_state(file.path, "was a SQLite database and is none now");
   }
   if (auto done = store_content(**opened, before->size, entry); !done) return pass_on(done);
   auto after = (*opened)->stat();
@@ -344,12 +272,13 @@ Result<void> Capture::store_sqlite(Entry& entry) {
                              " KiB on the store's volume; free some space or prune");
   }
   if (auto done = backup_sqlite(source, *copy); !done) {
-    if (done.error().code == ErrorCode::kCorrupt) return damaged(entry.path, done.error().message);
+    if (done.error().code == ErrorCode::kCorrupt)
+      return damaged_state(entry.path, done.error().message);
     return pass_on(done);
   }
   auto problem = check_sqlite(*copy);
   if (!problem) return pass_on(problem);
-  if (!problem->empty()) return damaged(entry.path, *problem);
+  if (!problem->empty()) return damaged_state(entry.path, *problem);
   auto file = fs_.open(*copy);
   if (!file) return pass_on(file);
   auto copy_stat = (*file)->stat();
@@ -358,7 +287,7 @@ Result<void> Capture::store_sqlite(Entry& entry) {
   if (auto done = store_content(**file, copy_stat->size, entry); !done) return done;
   entry.zero_tail = false;
   for (const std::string_view suffix : sqlite_side_files) {
-    static_cast<void>(fs_.remove_file(*copy + std::string(suffix)));
+    best_effort(fs_.remove_file(*copy + std::string(suffix)));
   }
   return fs_.remove_file(*copy);
 }
@@ -382,201 +311,6 @@ Result<std::string> Capture::staging_path() {
   }
   return join(staging_, random_name());
 }
-
-// ---- The stop ---------------------------------------------------------------------------------
-
-Result<StateScan> Capture::read_while_stopped() {
-  // An agent that can't be stopped is captured as it runs: files are still read until stable.
-  const bool stopped = options_.quiesce->stop().has_value();
-  std::vector<StagedCopy> copies;
-  auto scan = scan_state(fs_, root_, scan_options_);
-  Result<void> copied;
-  if (scan) copied = copy_changed(*scan, copies);
-  if (stopped) {
-    auto quiet = options_.quiesce->cont();
-    if (!quiet) return pass_on(quiet, "continue the agent");
-    report_.quiet = *quiet;
-    report_.quiesced = quiet->unbroken;
-  }
-  if (!scan) return pass_on(scan, "state directory");
-  if (!copied) return pass_on(copied);
-  if (auto done = store_copies(copies); !done) return pass_on(done);
-  return scan;
-}
-
-Result<void> Capture::copy_changed(const StateScan& scan, std::vector<StagedCopy>& copies) {
-  for (const bool side_files : {false, true}) {
-    for (const ScannedFile& file : scan.files) {
-      if (file.stat.type != FileType::kRegular) continue;
-      const std::string base = side_file_base(file.path);
-      if ((!base.empty() && scan.find(base) != nullptr) != side_files) continue;
-      if (side_files && is_side_file(file)) continue;
-      const auto read = entries_.find(file.path);
-      // A database read a moment ago is consistent; its owner may well be at it again.
-      if (read != entries_.end() && read->second.sqlite) continue;
-      if (const Entry* known = reusable(file)) {
-        entries_[file.path] = *known;
-        continue;
-      }
-      StagedCopy copy{.entry = new_entry(file), .memory = {}, .path = {}};
-      auto kept = copy_aside(file, copy);
-      if (!kept) return pass_on(kept);
-      if (*kept) copies.push_back(std::move(copy));
-    }
-  }
-  return {};
-}
-
-// False when it vanished, or is a new database (which is read after the stop).
-Result<bool> Capture::copy_aside(const ScannedFile& file, StagedCopy& copy) {
-  auto opened = fs_.open(join(root_, file.path));
-  if (!opened && opened.error().code == ErrorCode::kNotFound) return false;
-  if (!opened) return pass_on(opened);
-  auto st = (*opened)->stat();
-  if (!st) return pass_on(st);
-  if (st->type != FileType::kRegular) return false;
-  std::string piece(std::min<uint64_t>(copy_piece_bytes, std::max<uint64_t>(st->size, 1)), '\0');
-  const bool in_memory = staged_memory_bytes_ + st->size <= staged_memory_bytes_max;
-  std::unique_ptr<WritableFile> aside;
-  uint64_t at = 0;
-  while (at < st->size) {
-    auto n = (*opened)->read_at(
-        at, std::span(piece).first(std::min<uint64_t>(piece.size(), st->size - at)));
-    if (!n) return pass_on(n);
-    if (*n == 0) break;
-    const std::string_view bytes = std::string_view(piece).substr(0, *n);
-    if (at == 0 && is_sqlite_header(bytes)) {
-      late_databases_.insert(file.path);
-      return false;
-    }
-    at += *n;
-    if (in_memory) {
-      copy.memory.append(bytes);
-      continue;
-    }
-    if (!aside) {
-      auto path = staging_path();
-      if (!path) return pass_on(path);
-      copy.path = *path;
-      auto created = fs_.create(copy.path, 0600);
-      if (!created) return pass_on(created);
-      aside = std::move(*created);
-    }
-    if (auto done = aside->write(bytes); !done) return pass_on(done);
-  }
-  auto after = (*opened)->stat();
-  if (!after) return pass_on(after);
-  const auto previous = previous_entries_.find(file.path);
-  if (previous != previous_entries_.end() && previous->second.sqlite && !options_.accept_loss) {
-    return damaged(file.path, "was a SQLite database and is none now");
-  }
-  staged_memory_bytes_ += copy.memory.size();
-  copy.entry.size = at;
-  copy.entry.unstable = at != st->size || !same_content(*st, *after);
-  // No token: it was written to a moment ago, so the clock can't vouch for it.
-  return true;
-}
-
-Result<void> Capture::store_copies(std::vector<StagedCopy>& copies) {
-  for (StagedCopy& copy : copies) {
-    ++report_.files_read;
-    Entry& entry = copy.entry;
-    if (copy.path.empty()) {
-      if (auto done = store_bytes(copy.memory, entry.chunks); !done) return done;
-      const std::string_view bytes = copy.memory;
-      entry.zero_tail =
-          !bytes.empty() &&
-          all_zero(bytes.substr(bytes.size() - std::min<size_t>(bytes.size(), tail_check_bytes)));
-      report_.bytes_read += bytes.size();
-    } else {
-      auto file = fs_.open(copy.path);
-      if (!file) return pass_on(file);
-      if (auto done = store_content(**file, entry.size, entry); !done) return done;
-    }
-    std::string path = entry.path;
-    entries_[std::move(path)] = std::move(entry);
-  }
-  for (const std::string& path : late_databases_) {
-    auto st = fs_.stat(join(root_, path));
-    if (!st) continue;  // gone again
-    // Without a token: it is new, so the next capture reads it again.
-    ScannedFile file;
-    file.path = path;
-    file.stat = *st;
-    if (auto done = read_file(file); !done) return done;
-  }
-  return {};
-}
-
-// ---- Publishing -------------------------------------------------------------------------------
-
-std::vector<Entry> Capture::final_entries(const StateScan& scan) {
-  std::vector<Entry> entries;
-  for (const ScannedFile& file : scan.files) {
-    Entry entry = new_entry(file);
-    switch (file.stat.type) {
-      case FileType::kRegular: {
-        const auto it = entries_.find(file.path);
-        if (it == entries_.end() || is_side_file(file)) continue;
-        entry = it->second;
-        if (entry.unstable) report_.unstable.push_back(entry.path);
-        break;
-      }
-      case FileType::kDirectory:
-        entry.type = EntryType::kDirectory;
-        break;
-      case FileType::kSymlink: {
-        auto target = fs_.read_link(join(root_, file.path));
-        if (!target || target->empty() || target->size() > path_bytes_max) continue;  // gone
-        entry.type = EntryType::kSymlink;
-        entry.text = std::move(*target);
-        break;
-      }
-      default:
-        entry.type = EntryType::kSkipped;
-        entry.text = file.stat.type == FileType::kSocket ? "socket"
-                     : file.stat.type == FileType::kFifo ? "fifo"
-                                                         : "device";
-        report_.skipped.push_back(entry.path + " (" + entry.text + ")");
-    }
-    entries.push_back(std::move(entry));
-  }
-  return entries;
-}
-
-Result<void> Capture::publish(const StateScan& scan) {
-  const std::vector<Entry> entries = final_entries(scan);
-  SnapshotRecord record;
-  for (const Entry& entry : entries) {
-    if (entry.type != EntryType::kFile) continue;
-    ++record.file_count;
-    record.content_bytes += entry.size;
-  }
-  record.entry_count = entries.size();
-  record.taken_at_unix_ns = to_unix_ns(options_.clock->wall_now());
-  record.reason = options_.reason;
-  record.state_path = root_;
-  record.stopped_ns = static_cast<uint64_t>(report_.quiet.stopped.count());
-  record.quiesced = report_.quiesced;
-  const std::string table = encode_table(entries);
-  if (table.size() > table_bytes_max) {
-    return storage_error(ErrorCode::kLimitExceeded,
-                         "the state has too many files for one snapshot; exclude some");
-  }
-  if (auto done = store_bytes(table, record.table); !done) return done;
-  if (options_.skip_if_unchanged && previous_ && previous_->record.table == record.table) {
-    report_.unchanged = true;
-    report_.snapshot = *previous_;
-    return {};
-  }
-  if (cancelled()) return storage_error(ErrorCode::kCancelled, "snapshot cancelled", true);
-  auto published = writer_->publish(std::move(record));
-  if (!published) return pass_on(published);
-  report_.snapshot = std::move(*published);
-  return {};
-}
-
-}  // namespace
 
 Result<CaptureReport> take_snapshot(Store& store, const Epoch& epoch,
                                     const CaptureOptions& options) {

@@ -27,4 +27,8 @@ std::unexpected<Error> pass_on(Result<T>& failed, std::string_view where) {
   return std::unexpected<Error>(std::move(failed.error()).with_context(where));
 }
 
+// For clean-up after a failure, where the first error is the one that is told.
+template <typename T>
+void best_effort(const Result<T>& /*outcome*/) {}
+
 }  // namespace remora::checkpoint

@@ -5,6 +5,7 @@
 #include <climits>
 #include <cstdio>
 #include <cstdlib>
+#include <ranges>
 #include <thread>
 
 #include <dirent.h>
@@ -39,6 +40,7 @@ std::unexpected<Error> failed(std::string_view call, std::string_view path, int 
 // Component by component with O_NOFOLLOW, for kernels and sandboxes without openat2.
 int open_by_walking(const std::string& path, int flags, mode_t mode) {
   UniqueFd at(::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!at) return -1;
   size_t begin = 1;
   while (true) {
     const size_t slash = path.find('/', begin);
@@ -446,7 +448,7 @@ Result<void> write_atomically(FileSystem& fs, const std::string& temp_path, cons
   };
   auto done = attempt();
   // Best effort: the error that matters is the first one; leftovers are swept with tmp/.
-  if (!done) static_cast<void>(fs.remove_file(temp_path));
+  if (!done) best_effort(fs.remove_file(temp_path));
   return done;
 }
 
@@ -477,8 +479,8 @@ Result<void> remove_tree(FileSystem& fs, const std::string& path) {
     }
     directories.push_back(directory);
   }
-  for (auto it = directories.rbegin(); it != directories.rend(); ++it) {
-    if (auto done = fs.remove_directory(*it); !done) return done;
+  for (const std::string& directory : std::views::reverse(directories)) {
+    if (auto done = fs.remove_directory(directory); !done) return done;
   }
   return {};
 }

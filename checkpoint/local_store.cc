@@ -61,11 +61,13 @@ class LocalStore::Writer final : public SnapshotWriter {
   Writer(LocalStore& store, std::unique_ptr<FileLock> lock, Epoch epoch)
       : store_(store), lock_(std::move(lock)), epoch_(std::move(epoch)) {}
 
+  Writer(const Writer&) = delete;
+  Writer& operator=(const Writer&) = delete;
   ~Writer() override {
     pack_.reset();
     // Best effort: what can't be removed now is swept later.
-    if (!temp_.empty()) static_cast<void>(store_.fs_.remove_file(temp_));
-    for (const Staged& staged : staged_) static_cast<void>(store_.fs_.remove_file(staged.temp));
+    if (!temp_.empty()) best_effort(store_.fs_.remove_file(temp_));
+    for (const Staged& staged : staged_) best_effort(store_.fs_.remove_file(staged.temp));
   }
 
   bool has_chunk(const ChunkId& id) const override {
@@ -124,7 +126,7 @@ class LocalStore::Writer final : public SnapshotWriter {
     if (auto done = write_atomically(store_.fs_, store_.temp_path(), path, bytes); !done) {
       // The rename may have happened before the failure: what isn't known to be durable is not
       // published.
-      static_cast<void>(store_.fs_.remove_file(path));
+      best_effort(store_.fs_.remove_file(path));
       return pass_on(done, "publish snapshot");
     }
     return info;
@@ -259,7 +261,7 @@ void LocalStore::sweep_staging() {
   auto entries = fs_.list(staging_directory());
   if (!entries) return;
   for (const DirectoryEntry& entry : *entries) {
-    static_cast<void>(remove_tree(fs_, join(staging_directory(), entry.name)));
+    best_effort(remove_tree(fs_, join(staging_directory(), entry.name)));
   }
 }
 

@@ -215,7 +215,7 @@ Result<std::vector<std::string>> LocalStore::repack(const PrunePlan& plan) {
   };
   if (auto done = copy(); !done) {
     pack.reset();
-    static_cast<void>(fs_.remove_file(temp));  // the originals are all still there
+    best_effort(fs_.remove_file(temp));  // the originals are all still there
     return pass_on(done, "repack");
   }
   std::vector<std::string> replaced;

@@ -251,7 +251,7 @@ uint64_t sequence_of(std::string_view id) {
     sequence = sequence * 10 + static_cast<uint64_t>(c - '0');
   }
   for (const char c : id.substr(dash + 1)) {
-    if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'))) return 0;
+    if ((c < '0' || c > '9') && (c < 'a' || c > 'f')) return 0;
   }
   return sequence;
 }

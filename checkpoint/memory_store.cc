@@ -12,6 +12,8 @@ namespace remora::checkpoint {
 class MemoryStore::Reader final : public ChunkReader {
  public:
   explicit Reader(MemoryStore& store) : store_(store) { ++store_.users_; }
+  Reader(const Reader&) = delete;
+  Reader& operator=(const Reader&) = delete;
   ~Reader() override { --store_.users_; }
   bool has_chunk(const ChunkId& id) const override { return store_.chunks_.contains(id); }
   Result<void> read_chunk(const ChunkId& id, std::string& plain) override {
@@ -27,6 +29,8 @@ class MemoryStore::Writer final : public SnapshotWriter {
   Writer(MemoryStore& store, Epoch epoch) : store_(store), epoch_(std::move(epoch)) {
     ++store_.users_;
   }
+  Writer(const Writer&) = delete;
+  Writer& operator=(const Writer&) = delete;
   ~Writer() override { --store_.users_; }
   bool has_chunk(const ChunkId& id) const override {
     return store_.chunks_.contains(id) || added_.contains(id);
@@ -85,6 +89,7 @@ Result<std::unique_ptr<ChunkReader>> MemoryStore::begin_read() {
 
 Result<std::vector<SnapshotInfo>> MemoryStore::list() {
   std::vector<SnapshotInfo> all;
+  all.reserve(snapshots_.size());
   for (const auto& [sequence, info] : snapshots_) all.push_back(info);
   return all;
 }

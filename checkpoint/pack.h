@@ -40,6 +40,8 @@ inline constexpr size_t frame_header_bytes = 4 + 32 + 4 + 4 + 1;
 class Compressor {
  public:
   Compressor();
+  Compressor(const Compressor&) = delete;
+  Compressor& operator=(const Compressor&) = delete;
   ~Compressor();
   // Valid until the next call.
   std::string_view compress(std::string_view plain, StoredForm& form);

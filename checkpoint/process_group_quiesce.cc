@@ -7,7 +7,7 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cstdio>
+#include <csignal>
 #include <memory>
 #include <string>
 #include <thread>
@@ -16,7 +16,6 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -61,15 +60,21 @@ bool read_state(const std::string& stat_path, ProcessState& out) {
   const UniqueFd fd(::open(stat_path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd) return false;
   char text[512];
-  const ssize_t n = ::read(fd.get(), text, sizeof text - 1);
+  const ssize_t n = ::read(fd.get(), text, sizeof text);
   if (n <= 0) return false;
-  text[n] = '\0';
   // The name in parentheses may hold anything; the fields follow its last ')'.
   const std::string_view view(text, static_cast<size_t>(n));
   const size_t end = view.rfind(')');
   if (end == std::string_view::npos) return false;
-  int ppid = 0;
-  return std::sscanf(text + end + 1, " %c %d %d", &out.state, &ppid, &out.pgrp) == 3;
+  // " S 1 4711 …": state, parent, process group.
+  std::string_view rest = view.substr(end + 1);
+  if (rest.size() < 4) return false;
+  out.state = rest[1];
+  rest.remove_prefix(3);
+  const size_t space = rest.find(' ');
+  if (space == std::string_view::npos) return false;
+  rest.remove_prefix(space + 1);
+  return std::from_chars(rest.data(), rest.data() + rest.size(), out.pgrp).ec == std::errc();
 }
 
 template <typename F>
@@ -129,8 +134,10 @@ class Stopper {
  public:
   Stopper(pid_t pgid, Duration stop_max, const Clock& clock)
       : pgid_(pgid), stop_max_(stop_max), clock_(clock) {}
+  Stopper(const Stopper&) = delete;
+  Stopper& operator=(const Stopper&) = delete;
   ~Stopper() {
-    if (stopped_) static_cast<void>(cont());
+    if (stopped_) best_effort(cont());
   }
 
   Result<void> stop() {
@@ -143,11 +150,11 @@ class Stopper {
     stopped_at_ = clock_.now();
     if (::kill(-pgid_, SIGSTOP) != 0 && errno != ESRCH) {
       auto error = failed("stop the agent");
-      static_cast<void>(cont());
+      best_effort(cont());
       return error;
     }
     if (wait_until_still(pgid_)) return {};
-    static_cast<void>(cont());
+    best_effort(cont());
     return make_error(ErrorCode::kTimeout, ErrorSource::kAgent,
                       "the agent did not stop within " + std::to_string(stop_settle_ms_max) +
                           " ms (a thread is in an uninterruptible call)",

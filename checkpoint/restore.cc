@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <ctime>
+#include <ranges>
 
 #include "checkpoint/errors.h"
 
@@ -137,7 +138,7 @@ Result<void> Restorer::restore_beside() {
   if (written) written = write_tree(temp);
   if (written) written = swap_beside(temp);
   if (!written) {
-    static_cast<void>(remove_tree(fs_, temp));  // the first error is the one that matters
+    best_effort(remove_tree(fs_, temp));  // the first error is the one that matters
     return written;
   }
   drop_old_set_aside(parent, std::string(name_of(target_)) + std::string(damaged_mark));
@@ -162,7 +163,7 @@ Result<void> Restorer::swap_beside(const std::string& temp) {
     if (exchanged) exchanged = fs_.rename(target_, aside);
     if (exchanged) {
       exchanged = fs_.rename(temp, target_);
-      if (!exchanged) static_cast<void>(fs_.rename(aside, target_));
+      if (!exchanged) best_effort(fs_.rename(aside, target_));
     }
   }
   if (!exchanged) return exchanged;
@@ -180,7 +181,7 @@ Result<void> Restorer::restore_inside() {
   auto written = sweep(target_, std::string(restore_mark), "");
   if (written) written = write_tree(temp);
   if (!written) {
-    static_cast<void>(remove_tree(fs_, temp));
+    best_effort(remove_tree(fs_, temp));
     return written;
   }
   if (auto done = swap_inside(temp); !done) return done;
@@ -253,9 +254,9 @@ Result<void> Restorer::write_tree(const std::string& path) {
     }
   }
   // Children first: a directory's time and a read-only mode must come after what is made in it.
-  for (auto it = entries_.rbegin(); it != entries_.rend(); ++it) {
-    if (it->type != EntryType::kDirectory) continue;
-    auto done = fs_.set_metadata(join(path, it->path), metadata_of(*it, options_.set_owner));
+  for (const Entry& entry : std::views::reverse(entries_)) {
+    if (entry.type != EntryType::kDirectory) continue;
+    auto done = fs_.set_metadata(join(path, entry.path), metadata_of(entry, options_.set_owner));
     if (!done) return done;
   }
   // One flush of the volume instead of one fsync per file: a tree of thousands of small files
@@ -300,7 +301,7 @@ void Restorer::drop_old_set_aside(const std::string& directory, const std::strin
   std::erase_if(*names, [&](const DirectoryEntry& e) { return !e.name.starts_with(prefix); });
   // Sorted by name, which begins with the time.
   for (size_t i = 0; i + set_aside_keep_max < names->size(); ++i) {
-    static_cast<void>(remove_tree(fs_, join(directory, (*names)[i].name)));
+    best_effort(remove_tree(fs_, join(directory, (*names)[i].name)));
   }
 }
 
@@ -319,15 +320,15 @@ Result<RestoreReport> restore_latest(Store& store, const RestoreOptions& options
   auto all = store.list();
   if (!all) return pass_on(all);
   std::vector<std::string> passed_over;
-  for (auto it = all->rbegin(); it != all->rend(); ++it) {
-    auto report = restore_snapshot(store, *it, options);
+  for (const SnapshotInfo& snapshot : std::views::reverse(*all)) {
+    auto report = restore_snapshot(store, snapshot, options);
     if (report) {
       report->passed_over = std::move(passed_over);
       return report;
     }
     const ErrorCode code = report.error().code;
     if (code != ErrorCode::kCorrupt && code != ErrorCode::kNotFound) return report;
-    passed_over.push_back(it->id + ": " + report.error().message);
+    passed_over.push_back(snapshot.id + ": " + report.error().message);
   }
   std::string message = "no intact snapshot in " + store.location();
   for (const std::string& problem : passed_over) message += "; " + problem;

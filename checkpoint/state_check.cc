@@ -1,6 +1,7 @@
 #include "checkpoint/state_check.h"
 
 #include <algorithm>
+#include <ranges>
 #include <unordered_map>
 
 #include "checkpoint/errors.h"
@@ -22,9 +23,9 @@ Result<std::unordered_map<std::string, Entry>> newest_files(Store& store) {
   if (!reader) return pass_on(reader);
   auto all = store.list();
   if (!all) return pass_on(all);
-  for (auto it = all->rbegin(); it != all->rend(); ++it) {
-    if (!it->problem.empty()) continue;
-    auto entries = read_entries(**reader, it->record);
+  for (const SnapshotInfo& snapshot : std::views::reverse(*all)) {
+    if (!snapshot.problem.empty()) continue;
+    auto entries = read_entries(**reader, snapshot.record);
     if (!entries) continue;
     for (Entry& entry : *entries) {
       if (entry.type != EntryType::kFile) continue;

@@ -9,8 +9,9 @@ namespace {
 
 constexpr size_t index_of(FaultKind kind) { return static_cast<size_t>(kind); }
 
-bool starts_agent(HealAction action) {
-  return action == HealAction::kRestart || action == HealAction::kRestoreThenRestart;
+bool is_attempt(const HealRecord& record) {
+  return !record.superseded && (record.action == HealAction::kRestart ||
+                                record.action == HealAction::kRestoreThenRestart);
 }
 
 // The first record that still counts: everything up to the last stable period is forgiven.
@@ -47,7 +48,7 @@ size_t choose_step(const Ladder& ladder, std::span<const HealRecord> episode, Fa
                    bool may_restore) {
   size_t step = 0;
   for (const HealRecord& record : episode) {
-    if (record.fault == kind) step = record.step + 1;
+    if (record.fault == kind && !record.superseded) step = record.step + 1;
   }
   step = std::min(step, ladder.size() - 1);
   const auto usable = [may_restore](HealStep s) { return may_restore || s != HealStep::kRestore; };
@@ -149,6 +150,10 @@ void History::note_nothing_to_restore() {
   if (!records_.empty()) records_.back().nothing_to_restore = true;
 }
 
+void History::note_superseded() {
+  if (!records_.empty() && !records_.back().started_at) records_.back().superseded = true;
+}
+
 Decision decide(const Fault& fault, const History& history, const HealingPolicy& policy,
                 MonotonicTime now) {
   const std::string_view kind = fault_kind_name(fault.kind);
@@ -171,14 +176,14 @@ Decision decide(const Fault& fault, const History& history, const HealingPolicy&
     return give_up(step, fmt::format("{}: its ladder ends here ({})", kind, place));
   }
 
-  const auto attempts = static_cast<size_t>(std::count_if(
-      episode.begin(), episode.end(), [](const HealRecord& r) { return starts_agent(r.action); }));
+  const auto attempts =
+      static_cast<size_t>(std::count_if(episode.begin(), episode.end(), is_attempt));
   const Duration delay = backoff(policy, attempts);
   const MonotonicTime window_begin = now + delay - policy.restarts_window;
   const auto starts = static_cast<size_t>(
       std::count_if(records.begin(), records.end(), [window_begin](const HealRecord& r) {
         // A step that never came to a start (a restore that failed) is spent as well.
-        return starts_agent(r.action) && r.started_at.value_or(r.decided_at) >= window_begin;
+        return is_attempt(r) && r.started_at.value_or(r.decided_at) >= window_begin;
       }));
   if (starts >= policy.restarts_max) {
     return give_up(step, fmt::format("{}: {} restarts within {:g} s, the budget is spent", kind,

@@ -82,6 +82,7 @@ struct HealRecord {
   std::optional<MonotonicTime> ready_at;    // the step worked
   std::optional<MonotonicTime> failed_at;   // the next fault after ready_at
   bool nothing_to_restore = false;          // the store holds no intact snapshot
+  bool superseded = false;                  // another fault took over before the start
 };
 
 // What was done so far, oldest first. Bounded: what neither budget nor ladder can need is dropped.
@@ -96,6 +97,8 @@ class History {
   void note_ready(MonotonicTime now);
   void note_fault(MonotonicTime now);
   void note_nothing_to_restore();
+  // Another fault took over. A step that had not come to its start yet is as if never decided.
+  void note_superseded();
 
  private:
   std::vector<HealRecord> records_;

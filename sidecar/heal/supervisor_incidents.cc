@@ -121,6 +121,7 @@ void Supervisor::take_up_fault() {
     const int64_t began = incident_->record.began_at_unix_ns;
     const std::string earlier = incident_->record.id;
     close_incident(ClosedReason::kSuperseded, "cancelled: " + what);
+    history_.note_superseded();
     open_incident(std::move(*fault));
     incident_->record.began_at_unix_ns = began;
     incident_->record.evidence.push_back({"incident", "found while healing " + earlier});

@@ -29,6 +29,8 @@ void HealChecks::note_incident(const Incident& incident) {
     const bool recovered = incident.closed_reason == ClosedReason::kRecovered;
     if (recovered != (incident.ready_at_unix_ns != 0)) fail("recovered, but never ready");
     if (incident.evidence.empty()) fail("an incident without evidence: " + incident.id);
+    // The fault that took over was hidden behind this one.
+    if (incident.closed_reason == ClosedReason::kSuperseded) ++faults_;
     gave_up_ = gave_up_ || incident.closed_reason == ClosedReason::kGaveUp;
   }
   for (const IncidentStep& step : incident.steps) {
@@ -65,7 +67,10 @@ void HealChecks::check_decision(MonotonicTime now) {
   if (decisions != decisions_seen_ + 1) fail("more than one decision in one event");
   decisions_seen_ = decisions;
   if (stop_asked_) fail("a decision after the end was asked for");
-  if (faults_ == faults_at_last_decision_) fail("a decision without a fault");
+  // Further steps of one incident need none: the step before has failed.
+  const Incident* open = supervisor_.open_incident();
+  const bool first_step = open != nullptr && open->steps.size() == 1;
+  if (first_step && faults_ == faults_at_last_decision_) fail("a decision without a fault");
   faults_at_last_decision_ = faults_;
   const Decision& decision = supervisor_.last_decision();
   if (decision.action == HealAction::kGiveUp) return;
