@@ -118,9 +118,6 @@ void App::on_incident(const Incident& incident) {
   last_incident_ = admin_incident(incident);
   if (incident.status == IncidentStatus::kOpen) {
     metrics_.count_fault(fault_kind_name(incident.fault));
-    log_warn("incident", {{"id", incident.id},
-                          {"fault", fault_kind_name(incident.fault)},
-                          {"summary", incident.summary}});
     return;
   }
   metrics_.observe_healing({.detect = to_interval(incident.detect_s()),
@@ -128,10 +125,6 @@ void App::on_incident(const Incident& incident) {
                             .act = to_interval(incident.act_s()),
                             .ready = to_interval(incident.ready_s()),
                             .total = to_interval(incident.mttr_s())});
-  log_info("incident_closed", {{"id", incident.id},
-                               {"fault", fault_kind_name(incident.fault)},
-                               {"closed_reason", closed_reason_name(incident.closed_reason)},
-                               {"mttr_s", incident.mttr_s().value_or(0)}});
 }
 
 void App::set_serving(bool serving) {

@@ -23,7 +23,7 @@ namespace {
 using namespace std::chrono_literals;
 using ::testing::HasSubstr;
 
-class ChildAgentTest : public ::testing::Test, private OrchestratorEvents {
+class ChildAgentTest : public ::testing::Test, protected OrchestratorEvents {
  protected:
   ChildAgentTest() {
     set_log_level(LogLevel::kOff);
