@@ -160,7 +160,7 @@ void Supervisor::on_agent_exited(uint64_t generation, const AgentExit& exit) {
   } else if (unexpected) {
     pending_fault_ = fault_of_exit(exit, std::move(found));
   }
-  if (stops_requested_ == 0) set_gate(false, "the agent has ended");
+  set_gate(false, "the agent has ended");
   advance();
 }
 

@@ -212,8 +212,8 @@ void ProxyServer::answer_the_rest() {
                             exchange.phase() == Exchange::Phase::kResponding;
     exchange.fail(with_agent ? http::Problem::kOutcomeUnknown : http::Problem::kDraining);
   }
-  drain_limit_ = loop_.add_timer(std::chrono::milliseconds(last_answers_ms_max),
-                                 [this] { close_all(); });
+  drain_limit_ =
+      loop_.add_timer(std::chrono::milliseconds(last_answers_ms_max), [this] { close_all(); });
 }
 
 void ProxyServer::finish_drain_if_empty() {

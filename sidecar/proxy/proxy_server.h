@@ -62,8 +62,8 @@ class ProxyServer final : public ConnectionOwner, public DetectorHost {
   Duration oldest_in_agent() const;
 
   // Stops accepting, lets what is in flight finish. Past limit the rest is answered by the proxy
-  // (503 when it never reached the agent, else 502) or cut off. done is posted once no connection is
-  // left. May be called again with a shorter limit: every done is called.
+  // (503 when it never reached the agent, else 502) or cut off. done is posted once no connection
+  // is left. May be called again with a shorter limit: every done is called.
   void drain(Duration limit, std::move_only_function<void()> done);
   // New limits and timeouts for connections and requests that come from now on (a reload).
   void update(const ProxyOptions& options, FilterChain filters);

@@ -41,7 +41,7 @@ MAY_INCLUDE = {
     "filters/filter.h": ("sidecar/base", "sidecar/http"),
     "checkpoint": ("sidecar/base",),
     "config": ("sidecar/base", "sidecar/net/socket_address.h"),
-    "benchmarks": ("sidecar/base",),
+    "benchmarks": ("sidecar/base", "checkpoint"),
 }
 # Nothing that ships may include these.
 NEVER_SHIPPED = ("tests/", "benchmarks/")
