@@ -31,6 +31,7 @@ struct Arguments {
   uint64_t keep_last = 10;
   bool json = false;
   bool accept_loss = false;
+  TakeByOwner take_by_owner;
 };
 
 // Control characters in names and reasons must not reach a terminal.
@@ -128,7 +129,11 @@ std::string seconds_text(Duration d) {
   return text;
 }
 
+// Without --state: the sidecar that owns the store knows; else what the newest snapshot is of.
+Result<int> take_of_known_state(Arguments arguments);
+
 Result<int> take(const Arguments& arguments) {
+  if (arguments.state.empty()) return take_of_known_state(arguments);
   const SystemClock clock;
   // The state first: a typing error there must not make a store.
   auto root = canonical(arguments.state);
@@ -374,12 +379,42 @@ int finish(const Result<int>& outcome) {
   }
 }
 
+Result<int> take_of_known_state(Arguments arguments) {
+  if (arguments.take_by_owner) {
+    if (std::optional<Result<std::string>> taken = arguments.take_by_owner(arguments.store)) {
+      if (!*taken) return pass_on(*taken);
+      arguments.id = **taken;
+      auto store = open_store(arguments, OpenMode::kExisting);
+      if (!store) return pass_on(store);
+      auto snapshot = find_snapshot(**store, arguments.id);
+      if (!snapshot) return pass_on(snapshot);
+      if (arguments.json) {
+        print_json(to_json(*snapshot));
+      } else {
+        print_line("took " + snapshot->id + " through the sidecar that runs");
+      }
+      return exit_ok;
+    }
+  }
+  auto store = open_store(arguments, OpenMode::kExisting);
+  if (!store) return pass_on(store);
+  auto newest = find_snapshot(**store, "latest");
+  if (!newest) {
+    return storage_error(ErrorCode::kInvalidArgument,
+                         "no sidecar runs on this store and it holds no snapshot yet: name the "
+                         "directory with --state");
+  }
+  arguments.state = newest->record.state_path;
+  return take(arguments);
+}
+
 }  // namespace
 
-void add_snapshot_commands(CLI::App& app, int& exit_code) {
+void add_snapshot_commands(CLI::App& app, int& exit_code, TakeByOwner take_by_owner) {
   CLI::App* group = app.add_subcommand("snapshot", "Snapshots of the agent's state, by hand");
   group->require_subcommand(1);
   const auto arguments = std::make_shared<Arguments>();
+  arguments->take_by_owner = std::move(take_by_owner);
 
   const auto add = [&](const char* name, const char* help, Result<int> (*run)(const Arguments&)) {
     CLI::App* command = group->add_subcommand(name, help);
@@ -390,7 +425,9 @@ void add_snapshot_commands(CLI::App& app, int& exit_code) {
   };
 
   CLI::App* take_command = add("take", "Take a snapshot; makes the store when needed", take);
-  take_command->add_option("--state", arguments->state, "Directory to take it of")->required();
+  take_command->add_option("--state", arguments->state,
+                           "Directory to take it of; default: ask the "
+                           "sidecar that runs, else that of the newest snapshot");
   take_command->add_option("--exclude", arguments->exclude, "Glob patterns to leave out");
   take_command->add_flag("--accept-loss", arguments->accept_loss,
                          "Take the state as it is, even when it looks damaged");

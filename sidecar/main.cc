@@ -4,6 +4,7 @@
 #include "checkpoint/cli.h"
 #include "config/cli.h"
 #include "sidecar/admin/status_cli.h"
+#include "sidecar/app/live_snapshot.h"
 #include "sidecar/app/run.h"
 #include "sidecar/heal/incident_cli.h"
 
@@ -15,7 +16,7 @@ int main(int argc, char** argv) {
   int exit_code = 0;
   remora::add_run_command(app, exit_code);
   remora::add_incident_commands(app, exit_code);
-  remora::checkpoint::add_snapshot_commands(app, exit_code);
+  remora::checkpoint::add_snapshot_commands(app, exit_code, remora::take_live_snapshot);
   remora::add_status_commands(app, exit_code);
   remora::config::add_validate_command(app, exit_code);
   try {

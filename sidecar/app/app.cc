@@ -6,8 +6,33 @@
 
 #include <fmt/format.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 namespace remora {
+
+namespace {
+
+// Makes it where it is missing; it must be a directory that we may write.
+Result<void> ensure_directory(const std::string& path, const char* option) {
+  struct stat info{};
+  int error = 0;
+  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) {
+    error = errno;
+  } else if (::stat(path.c_str(), &info) != 0) {
+    error = errno;
+  } else if (!S_ISDIR(info.st_mode)) {
+    error = ENOTDIR;
+  } else if (::access(path.c_str(), W_OK | X_OK) != 0) {
+    error = errno;
+  }
+  if (error == 0) return {};
+  Error failed = error_from_errno(error, std::string(option) + " " + path, ErrorSource::kConfig);
+  failed.message += error == ENOENT ? "; make the directory above it first"
+                                    : "; choose a directory that can be written";
+  return std::unexpected(std::move(failed));
+}
+
+}  // namespace
 
 Result<std::unique_ptr<App>> App::create(config::IsolatedLoad config, Reload reload) {
   set_log_level(log_level_of(config.config));
@@ -35,20 +60,20 @@ App::~App() = default;
 
 Result<void> App::open_store() {
   const std::string& store = config_.snapshots().store();
+  const std::string& state_dir = config_.agent().state_dir();
+  if (!state_dir.empty()) {
+    if (Result<void> usable = ensure_directory(state_dir, "--state"); !usable) return usable;
+  }
   const int64_t now = to_unix_ns(loop_.clock().wall_now());
   if (store.empty()) {
     incidents_ = std::make_unique<MemoryIncidentLog>(loop_);
     return {};
   }
-  if (::mkdir(store.c_str(), 0700) != 0 && errno != EEXIST) {
-    Error error = error_from_errno(errno, "snapshots.store " + store, ErrorSource::kConfig);
-    error.message += "; choose a directory that can be written, with --store";
-    return std::unexpected(std::move(error));
-  }
+  if (Result<void> usable = ensure_directory(store, "--store"); !usable) return usable;
   Result<std::unique_ptr<DiskIncidentLog>> log = DiskIncidentLog::open(loop_, store, now);
   if (!log) return std::unexpected(std::move(log.error()));
   incidents_ = std::move(*log);
-  if (config_.agent().state_dir().empty()) return {};
+  if (state_dir.empty()) return {};
   Result<std::unique_ptr<Snapshots>> snapshots = Snapshots::open(loop_, config_, metrics_);
   if (!snapshots) return std::unexpected(std::move(snapshots.error()));
   snapshots_ = std::move(*snapshots);
@@ -216,7 +241,7 @@ InFlight App::in_flight() const {
 std::vector<std::string> App::in_flight_texts() const {
   std::vector<std::string> texts;
   if (!proxy_) return texts;
-  for (const InFlightRequest& request : proxy_->in_agent()) {
+  for (const InFlightRequest& request : proxy_->in_agent_or_just_lost()) {
     texts.push_back(
         fmt::format("{} {}, {:.1f} s", request.method, request.path, to_seconds(request.age)));
   }

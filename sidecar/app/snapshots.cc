@@ -1,6 +1,5 @@
 #include "sidecar/app/snapshots.h"
 
-#include <filesystem>
 #include <utility>
 
 #include <fmt/format.h>
@@ -16,13 +15,6 @@ namespace remora {
 Result<std::unique_ptr<Snapshots>> Snapshots::open(Loop& loop, const config::Config& config,
                                                    RemoraMetrics& metrics) {
   const std::string& state_dir = config.agent().state_dir();
-  std::error_code failed;
-  std::filesystem::create_directories(state_dir, failed);
-  if (failed) {
-    return make_error(ErrorCode::kPermission, ErrorSource::kConfig,
-                      "state directory " + state_dir + ": " + failed.message() +
-                          "; choose one that can be written, with --state");
-  }
   const config::Snapshots& options = config.snapshots();
   std::unique_ptr<Snapshots> snapshots(
       new Snapshots(loop, config::to_duration(options.interval()), metrics));

@@ -156,7 +156,6 @@ class HttpAttempt final : public CodecAttempt {
         head.headers.add(name, value);
       }
     }
-    codec_->start_drain();  // one request, then close
     if (const auto sent = codec_->send_request(head, true); !sent) fail(sent.error().message);
   }
   void on_response(http::StreamId, http::ResponseHead head, bool end) override {

@@ -81,9 +81,9 @@ void ProcessReader::degrade(ProgressSample& sample, const std::string& what) {
   }
 }
 
-void ProcessReader::read(pid_t pid, ProgressSample& sample) {
+void ProcessReader::read(pid_t pid, bool detailed, ProgressSample& sample) {
   find_processes(pid);
-  for (const pid_t process : processes_) read_process(process, sample);
+  for (const pid_t process : processes_) read_process(process, detailed, sample);
   if (sample.process_seen) read_cgroup(pid, sample);
   std::ranges::sort(sample.outbound, std::ranges::greater{}, &OutboundCall::pending_for);
   if (sample.outbound.size() > outbound_shown_max) sample.outbound.resize(outbound_shown_max);
@@ -119,7 +119,7 @@ void ProcessReader::find_processes(pid_t pid) {
   }
 }
 
-void ProcessReader::read_process(pid_t pid, ProgressSample& sample) {
+void ProcessReader::read_process(pid_t pid, bool detailed, ProgressSample& sample) {
   const auto stat_text = read_small_file(path_of(proc_, pid, "stat"));
   const auto stat = stat_text ? parse_stat(*stat_text) : std::nullopt;
   if (!stat || stat->state == 'Z') return;  // it has ended in between
@@ -131,13 +131,25 @@ void ProcessReader::read_process(pid_t pid, ProgressSample& sample) {
   } else {
     degrade(sample, "io");
   }
+  read_run_queue(pid, sample);
+  if (!detailed) return;
   read_threads(pid, sample);
   read_descriptors(pid, sample);
 }
 
+void ProcessReader::read_run_queue(pid_t pid, ProgressSample& sample) {
+  for (const int tid : list_numbers(path_of(proc_, pid, "task"))) {
+    if (++sample.threads_total > threads_read_max) return;
+    const auto text =
+        read_small_file(path_of(proc_, pid, "task/" + std::to_string(tid) + "/schedstat"));
+    const auto sched = text ? parse_schedstat(*text) : std::nullopt;
+    if (sched) sample.runqueue_wait_ns += sched->runqueue_wait_ns;
+  }
+}
+
 void ProcessReader::read_threads(pid_t pid, ProgressSample& sample) {
   for (const int tid : list_numbers(path_of(proc_, pid, "task"))) {
-    if (++sample.threads_total > threads_read_max) continue;
+    if (sample.threads.size() >= threads_shown_max) return;
     const std::string task = path_of(proc_, pid, "task/" + std::to_string(tid));
     const auto status_text = read_small_file(task + "/status");
     const auto status = status_text ? parse_status(*status_text) : std::nullopt;
@@ -146,12 +158,6 @@ void ProcessReader::read_threads(pid_t pid, ProgressSample& sample) {
       sample.involuntary_switches += status->involuntary_switches;
       if (sample.cpus_available == 0) sample.cpus_available = status->cpus_allowed;
     }
-    if (const auto text = read_small_file(task + "/schedstat")) {
-      if (const auto sched = parse_schedstat(*text)) {
-        sample.runqueue_wait_ns += sched->runqueue_wait_ns;
-      }
-    }
-    if (sample.threads.size() >= threads_shown_max) continue;
     const auto stat_text = read_small_file(task + "/stat");
     const auto stat = stat_text ? parse_stat(*stat_text) : std::nullopt;
     if (!stat) continue;

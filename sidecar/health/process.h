@@ -25,13 +25,15 @@ class ProcessReader {
       : proc_(std::move(proc_root)), cgroup_(std::move(cgroup_root)) {}
 
   // Fills the parts of sample that come from /proc and the cgroup.
-  void read(pid_t pid, ProgressSample& sample);
+  // detailed: threads, descriptors and connections too, which cost a system call or more each.
+  void read(pid_t pid, bool detailed, ProgressSample& sample);
   // The agent's processes at the last reading, the agent itself first.
   const std::vector<pid_t>& processes() const { return processes_; }
 
  private:
   void find_processes(pid_t pid);
-  void read_process(pid_t pid, ProgressSample& sample);
+  void read_process(pid_t pid, bool detailed, ProgressSample& sample);
+  void read_run_queue(pid_t pid, ProgressSample& sample);
   void read_threads(pid_t pid, ProgressSample& sample);
   void read_descriptors(pid_t pid, ProgressSample& sample);
   void read_sockets(pid_t pid, const std::vector<int>& fds, ProgressSample& sample);

@@ -27,8 +27,8 @@ class AgentReader {
         pid_(pid),
         processes_(options.proc_root, options.cgroup_root) {}
 
-  void read(Reading& reading, bool locks) {
-    processes_.read(pid_, reading.progress);
+  void read(Reading& reading, bool detailed, bool locks) {
+    processes_.read(pid_, detailed, reading.progress);
     if (!locks) return;
     for (size_t i = 0; i < processes_.processes().size() && i < kDeadlockProcessesMax; ++i) {
       DeadlockSample sample = read_deadlock(proc_root_, processes_.processes()[i]);
@@ -71,9 +71,9 @@ class ProgressSampler::Impl {
   void set_options(ProgressOptions options) { options_ = std::move(options); }
 
  private:
+  Duration interval() const { return std::min(options_.sample_interval, options_.hang_window / 4); }
   void schedule() {
-    const Duration interval = std::min(options_.sample_interval, options_.hang_window / 4);
-    timer_ = loop_.add_timer(interval, [this] { sample(); });
+    timer_ = loop_.add_timer(interval(), [this] { sample(); });
   }
 
   void sample() {
@@ -89,24 +89,26 @@ class ProgressSampler::Impl {
     reading.progress.bytes_from_agent = facts.bytes_from_agent;
     const OverloadSample overload{
         .rejected = facts.rejected, .in_flight = facts.count, .in_flight_max = facts.in_flight_max};
-    const bool locks = options_.deadlock && (facts.count > 0 || suspicious_);
+    // A request that has just come explains itself; details are for those that stay.
+    const bool detailed = facts.oldest_age >= interval() / 2 || suspicious_;
     if (slow_) {
-      read_on_worker(std::move(reading), overload, locks);
+      read_on_worker(std::move(reading), overload, detailed);
       return;
     }
     const MonotonicTime began = loop_.clock().now();
-    reader_->read(reading, locks);
+    reader_->read(reading, detailed, detailed && options_.deadlock);
     const Duration took = loop_.clock().now() - began;
     slow_ = took > std::chrono::microseconds(reading_budget_us_max);
     deliver(std::move(reading), overload);
   }
 
-  void read_on_worker(Reading reading, const OverloadSample& overload, bool locks) {
+  void read_on_worker(Reading reading, const OverloadSample& overload, bool detailed) {
     reading_ = true;
     if (worker_ == nullptr) worker_ = std::make_unique<WorkerThread>();
     worker_->submit([this, loop = &loop_, alive = alive_, epoch = epoch_, reader = reader_,
-                     reading = std::move(reading), overload, locks]() mutable {
-      reader->read(reading, locks);
+                     reading = std::move(reading), overload, detailed,
+                     locks = detailed && options_.deadlock]() mutable {
+      reader->read(reading, detailed, locks);
       loop->post_from_any_thread(
           [this, alive, epoch, reading = std::move(reading), overload]() mutable {
             if (!*alive || epoch != epoch_) return;

@@ -26,6 +26,9 @@ using std::chrono::milliseconds;
 
 constexpr size_t log_tails_kept = 2;
 // Between two looks at what is left of an agent; doubles up to the second.
+// How often its cgroup is looked up, doubling from the first to the last.
+constexpr Duration cgroup_follow_min = milliseconds(10);
+constexpr Duration cgroup_follow_max = milliseconds(5000);
 constexpr Duration leftovers_poll_first = milliseconds(1);
 constexpr Duration leftovers_poll_last = milliseconds(50);
 
@@ -80,6 +83,7 @@ class ChildAgent::Impl {
   };
 
   void on_exec_report();
+  void follow_cgroup(Duration after);
   void on_exited();
   void collect();
   void finish_exit();
@@ -107,6 +111,7 @@ class ChildAgent::Impl {
   std::unique_ptr<OutputPipe> output_;
   std::unique_ptr<OutputPipe> error_;
   std::optional<OomCounter> oom_;
+  Subscription cgroup_timer_;
   AgentExit exit_;
   std::optional<MonotonicTime> kill_due_;
   Subscription kill_timer_;
@@ -150,6 +155,7 @@ void ChildAgent::Impl::start_agent() {
   tails_.push_back({generation_, LogTail(options_.log_tail_bytes)});
   if (tails_.size() > log_tails_kept) tails_.pop_front();
   oom_.emplace(process_.pid);
+  follow_cgroup(cgroup_follow_min);
   listen(std::move(process_.standard_output), "stdout", output_);
   listen(std::move(process_.standard_error), "stderr", error_);
   report_watch_ = loop_.watch_fd(process_.exec_report.get(), FdEvents::kRead,
@@ -225,6 +231,14 @@ void ChildAgent::Impl::kill_everything() {
   for (const ProcessEntry& entry : remembered_) signal_process(entry, SIGKILL);
 }
 
+// Commands that place themselves in a cgroup do it early; later moves are rare.
+void ChildAgent::Impl::follow_cgroup(Duration after) {
+  cgroup_timer_ = loop_.add_timer(after, [this, after] {
+    oom_->follow();
+    follow_cgroup(std::min<Duration>(after * 2, cgroup_follow_max));
+  });
+}
+
 void ChildAgent::Impl::on_exited() {
   const auto exit = peek_exit(process_.pidfd.get());
   if (!exit) return;
@@ -232,6 +246,7 @@ void ChildAgent::Impl::on_exited() {
   exit_.oom_killed = exit_.signal == SIGKILL && oom_->kills() > 0;
   exit_watch_.reset();
   kill_timer_.cancel();
+  cgroup_timer_.cancel();
   state_ = State::kCollecting;
   collect_until_ = loop_.clock().now() + milliseconds(leftovers_wait_ms_max);
   collect_pause_ = leftovers_poll_first;

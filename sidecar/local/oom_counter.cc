@@ -33,16 +33,27 @@ std::string find_upwards(const std::string& mount, std::string path, const std::
 
 }  // namespace
 
-OomCounter::OomCounter(pid_t pid, const std::string& proc_root, const std::string& cgroup_root) {
-  const auto text = read_text(proc_root + "/" + std::to_string(pid) + "/cgroup");
-  if (!text) return;
+OomCounter::OomCounter(pid_t pid, const std::string& proc_root, const std::string& cgroup_root)
+    : pid_(pid), proc_root_(proc_root), cgroup_root_(cgroup_root), file_(find_file()) {
+  at_start_ = read().value_or(0);
+}
+
+std::string OomCounter::find_file() const {
+  const auto text = read_text(proc_root_ + "/" + std::to_string(pid_) + "/cgroup");
+  if (!text) return {};
   const CgroupPaths paths = parse_cgroup(*text);
   if (paths.memory) {
-    file_ = find_upwards(cgroup_root + "/memory", *paths.memory, "memory.oom_control");
+    std::string file = find_upwards(cgroup_root_ + "/memory", *paths.memory, "memory.oom_control");
+    if (!file.empty()) return file;
   }
-  if (file_.empty() && paths.unified) {
-    file_ = find_upwards(cgroup_root, *paths.unified, "memory.events");
-  }
+  return paths.unified ? find_upwards(cgroup_root_, *paths.unified, "memory.events")
+                       : std::string();
+}
+
+void OomCounter::follow() {
+  std::string file = find_file();
+  if (file.empty() || file == file_) return;
+  file_ = std::move(file);
   at_start_ = read().value_or(0);
 }
 

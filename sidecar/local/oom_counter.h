@@ -14,12 +14,19 @@ class OomCounter {
   // Notes the counter of pid's memory cgroup; the roots are parameters for tests.
   explicit OomCounter(pid_t pid, const std::string& proc_root = "/proc",
                       const std::string& cgroup_root = "/sys/fs/cgroup");
+  // The agent may have been moved to another cgroup: counts from now on in that one. Only while it
+  // runs, because a zombie's cgroup is not shown (v1).
+  void follow();
   // Kills in that cgroup since then; 0 when there is nothing to read.
   uint64_t kills() const;
 
  private:
+  std::string find_file() const;
   std::optional<uint64_t> read() const;
 
+  pid_t pid_;
+  std::string proc_root_;
+  std::string cgroup_root_;
   std::string file_;  // memory.events or memory.oom_control; empty: none found
   uint64_t at_start_ = 0;
 };

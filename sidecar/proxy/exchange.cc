@@ -97,6 +97,8 @@ void Exchange::on_gate_open() {
 
 void Exchange::on_upstream_connect_failed(const Error& /*error*/) {
   ++context_.counters.connect_failures;
+  // It was not the idle connection that had ended but the agent, with the request in its hands.
+  if (std::exchange(free_retry_unsettled_, false) && !count_replay()) return;
   const auto delay = std::min<Duration>(kRefusedDelayMax, kRefusedDelayMin * (1 << hold_rounds_));
   hold_rounds_ = std::min(hold_rounds_ + 1, 5U);
   hold(delay);
@@ -111,6 +113,7 @@ void Exchange::open_on(UpstreamConnection& connection) {
   }
   connection_ = &connection;
   stream_ = *stream;
+  free_retry_unsettled_ = false;
   phase_ = Phase::kInAgent;
   sent_at_ = context_.loop.now();
   info_.held += sent_at_ - waiting_since_;
@@ -244,6 +247,7 @@ void Exchange::on_response_complete() {
 void Exchange::on_upstream_failed(http::StreamErrorKind kind, const Error& error) {
   const bool reused = connection_ != nullptr && connection_->reused();
   connection_ = nullptr;
+  context_.note_lost(request_, sent_at_);
   if (phase_ == Phase::kResponding) {
     fail(http::Problem::kNone);
     return;
@@ -257,16 +261,26 @@ void Exchange::on_upstream_failed(http::StreamErrorKind kind, const Error& error
   const bool stale = reused && route_.repeatable;
   if (keeping_ && (unprocessed || stale) && free_retries_ < free_retries_max) {
     ++free_retries_;
+    if (stale && !context_.gate.is_open() && !count_replay()) return;
+    free_retry_unsettled_ = stale && context_.gate.is_open();
     dispatch();
   } else if (!keeping_ || !(route_.repeatable || unprocessed)) {
     fail(http::Problem::kOutcomeUnknown, error.message);
-  } else if (info_.replays >= context_.exchange_options.replays_max) {
-    fail(http::Problem::kReplaysExhausted, error.message);
-  } else {
-    ++info_.replays;
-    ++context_.counters.replays;
+  } else if (count_replay()) {
     hold(kAfterResetDelay);
   }
+}
+
+// Sending it once more is allowed; or it is answered, and false comes back.
+bool Exchange::count_replay() {
+  const uint32_t replays_max = context_.exchange_options.replays_max;
+  if (info_.replays >= replays_max) {
+    fail(replays_max == 0 ? http::Problem::kOutcomeUnknown : http::Problem::kReplaysExhausted);
+    return false;
+  }
+  ++info_.replays;
+  ++context_.counters.replays;
+  return true;
 }
 
 void Exchange::set_deadline(MonotonicTime at) {

@@ -108,6 +108,7 @@ class Exchange final : public Deferred,
   void hold(Duration retry_after);
   void leave_hold();
   void open_on(UpstreamConnection& connection);
+  bool count_replay();
   void give_back_request_bytes();
   void keep(std::span<const uint8_t> bytes);
   void drop_kept();
@@ -142,6 +143,8 @@ class Exchange final : public Deferred,
   size_t response_unconsumed_ = 0;
 
   uint32_t free_retries_ = 0;
+  // The last retry was free because the agent seemed alive; that is not settled yet.
+  bool free_retry_unsettled_ = false;
   uint32_t hold_rounds_ = 0;
   MonotonicTime sent_at_{};
   MonotonicTime waiting_since_{};  // not with the agent since then

@@ -1,6 +1,7 @@
 // What all connections of one listener share. Owned by ProxyServer; outlives every connection.
 #pragma once
 
+#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -42,6 +43,16 @@ struct ProxyCounters {
   uint64_t connect_failures = 0;
 };
 
+// What a request in the agent's hands looks like from outside.
+struct InFlightRequest {
+  std::string method;
+  std::string path;  // without the query, which may hold secrets
+  Duration age{};    // since the agent got it
+};
+
+// Requests whose connection broke lately: who was in the agent's hands when it died.
+inline constexpr size_t lost_requests_kept_max = 64;
+
 struct ProxyContext {
   Loop& loop;
   AgentGate& gate;
@@ -55,6 +66,19 @@ struct ProxyContext {
   std::vector<Exchange*> exchanges;  // all that are open; each knows its index
   size_t replay_bytes = 0;           // kept by all exchanges together
   bool draining = false;
+  struct LostRequest {
+    InFlightRequest request;
+    MonotonicTime lost_at;
+  };
+  std::deque<LostRequest> lost;
+
+  void note_lost(const http::RequestHead& head, MonotonicTime sent_at) {
+    lost.push_back({describe(head, loop.now() - sent_at), loop.now()});
+    if (lost.size() > lost_requests_kept_max) lost.pop_front();
+  }
+  static InFlightRequest describe(const http::RequestHead& head, Duration age) {
+    return {std::string(head.method), std::string(head.path.substr(0, head.path.find('?'))), age};
+  }
 };
 
 }  // namespace remora

@@ -33,7 +33,8 @@ ProxyServer::ProxyServer(Loop& loop, AgentGate& gate, ProxyOptions options, Filt
                .exchange_options = options_.exchange,
                .listener_name = options_.name,
                .counters = {},
-               .exchanges = {}} {}
+               .exchanges = {},
+               .lost = {}} {}
 
 ProxyServer::~ProxyServer() { close_all(); }
 
@@ -66,12 +67,19 @@ std::vector<InFlightRequest> ProxyServer::in_agent() const {
   std::vector<InFlightRequest> requests;
   for (const Exchange* exchange : context_.exchanges) {
     if (!owes_answer(*exchange)) continue;
-    const std::string_view path = exchange->head().path;
-    requests.push_back({std::string(exchange->head().method),
-                        std::string(path.substr(0, path.find('?'))),
-                        loop_.now() - exchange->sent_at()});
+    requests.push_back(ProxyContext::describe(exchange->head(), loop_.now() - exchange->sent_at()));
   }
   std::ranges::sort(requests, std::ranges::greater{}, &InFlightRequest::age);
+  return requests;
+}
+
+std::vector<InFlightRequest> ProxyServer::in_agent_or_just_lost() const {
+  std::vector<InFlightRequest> requests = in_agent();
+  for (const ProxyContext::LostRequest& lost : context_.lost) {
+    if (loop_.now() - lost.lost_at < std::chrono::milliseconds(just_lost_ms_max)) {
+      requests.push_back(lost.request);
+    }
+  }
   return requests;
 }
 

@@ -32,13 +32,7 @@ struct ProxyOptions {
   ExchangeOptions exchange;
 };
 
-// What a request in the agent's hands looks like from outside.
-struct InFlightRequest {
-  std::string method;
-  std::string path;  // without the query, which may hold secrets
-  Duration age{};    // since the agent got it
-};
-
+inline constexpr int just_lost_ms_max = 1000;
 inline constexpr int tick_interval_ms = 100;
 // At the end of a drain: for answers that the proxy itself gives.
 inline constexpr int last_answers_ms_max = 250;
@@ -58,6 +52,9 @@ class ProxyServer final : public ConnectionOwner, public DetectorHost {
   size_t upstream_connections() const { return pool_.connections(); }
   // Requests that the agent has and owes an answer to, oldest first, streams left out.
   std::vector<InFlightRequest> in_agent() const;
+  // The same, and those whose connection broke within the last moment: what the agent held when it
+  // died, whichever is seen first.
+  std::vector<InFlightRequest> in_agent_or_just_lost() const;
   // Age of the oldest of them; zero when there is none.
   Duration oldest_in_agent() const;
 

@@ -5,6 +5,7 @@ import os
 import pathlib
 import socket
 import threading
+import types
 
 import pytest
 from remora import Remora, binary
@@ -73,8 +74,7 @@ def silent_server():
                 return
 
     threading.Thread(target=accept, daemon=True).start()
-    listener.taken = taken
-    yield listener
+    yield types.SimpleNamespace(port=listener.getsockname()[1], taken=taken)
     # shutdown wakes the accept that close alone would leave sleeping.
     listener.shutdown(socket.SHUT_RDWR)
     listener.close()

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import struct
 import time
 
 REPLY_WAIT_S = 15
@@ -52,6 +53,11 @@ class Connection:
         self.close()
 
     def close(self):
+        self.socket.close()
+
+    def reset(self):
+        """Closes as a killed process does: with RST. A plain close may be a half-close."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 
     def send(self, data):

@@ -77,7 +77,7 @@ def test_agent_that_fails_twice_at_its_start_comes_up_at_the_third(remora):
 def test_back_off_grows_between_restarts(remora):
     remora.launch(["--exit-at-start", 3], config={"healing": {
         "backoff": {"base": "100ms", "step": "300ms", "max": "5s"},
-        "budget": {"restartsMax": 4}}})
+        "budget": {"restartsMax": 4}, "ladders": [{"fault": "crash", "steps": ["restart"]}]}})
     assert remora.wait(30) == 3
     starts = [entry["at"] for entry in remora.journal("start")]
     assert len(starts) == 5, "the first start and four restarts"
@@ -242,7 +242,7 @@ def test_readiness_by_each_kind_of_probe(remora, probe, healthy):
 # --- not the agent's fault -------------------------------------------------------------------------
 def test_waiting_for_a_dead_dependency_restarts_nobody(remora, silent_server):
     remora.start_ready(config={"detection": QUICK})
-    port = silent_server.getsockname()[1]
+    port = silent_server.port
     later = remora.ask_later("GET", f"/call?port={port}&id=dep", wait_s=60)
     incident = wait_for(lambda: remora.incidents("dependency"), "the dependency fault")[0]
     assert str(port) in incident["summary"] + evidence(incident)

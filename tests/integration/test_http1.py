@@ -365,5 +365,5 @@ def test_caller_that_goes_away_frees_the_request(remora):
     caller = remora.connect()
     caller.request("GET", "/slow?s=30&id=gone")
     remora.wait_journal(id="gone")
-    caller.close()
+    caller.reset()
     wait_for(lambda: remora.get("/ok").status == 200, "room for another request", 5)

@@ -1,0 +1,14 @@
+// `remora snapshot take` on a store that a running Remora uses: that Remora takes it.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "sidecar/base/error.h"
+
+namespace remora {
+
+// The new snapshot's id; nothing when no Remora listens on STORE/admin.sock.
+std::optional<Result<std::string>> take_live_snapshot(const std::string& store_dir);
+
+}  // namespace remora
