@@ -25,6 +25,8 @@ constexpr size_t kFileBytesMax = 256 * 1024;
 // tcpi_state; the names live in a header that excludes linux/tcp.h.
 constexpr uint8_t kTcpEstablished = 1;
 constexpr uint8_t kTcpSynSent = 2;
+// An acknowledgement is held back for 200 ms at most; keep-alives come no sooner than after 1 s.
+constexpr uint32_t kAckDelayMsMax = 500;
 
 std::string path_of(const std::string& root, pid_t pid, std::string_view name) {
   return root + "/" + std::to_string(pid) + "/" + std::string(name);
@@ -40,6 +42,28 @@ uint64_t ticks_to_ns(uint64_t ticks) {
   static const auto per_second = static_cast<uint64_t>(::sysconf(_SC_CLK_TCK));
   return ticks * (1'000'000'000 / per_second);
 }
+
+// Sent something later than it received anything. The kernel counts in ticks of some ms, and a
+// request often leaves in the same tick as the connection opens or the answer before it came in:
+// then the acknowledgement of the request, which comes alone, tells it from an answer.
+bool sent_last(const tcp_info& info) {
+  if (info.tcpi_bytes_sent == 0) return false;
+  if (info.tcpi_last_data_sent != info.tcpi_last_data_recv) {
+    return info.tcpi_last_data_sent < info.tcpi_last_data_recv;
+  }
+  if (info.tcpi_bytes_received == 0) return true;
+  return info.tcpi_last_ack_recv < info.tcpi_last_data_recv &&
+         info.tcpi_last_data_recv - info.tcpi_last_ack_recv <= kAckDelayMsMax;
+}
+
+// A quota may exceed the CPUs that there are to use.
+void limit_cpus(ProgressSample& sample, double quota) {
+  sample.cpus_available =
+      sample.cpus_available > 0 ? std::min(sample.cpus_available, quota) : quota;
+}
+
+// The process or the thing asked for has gone since: nothing is hidden from us.
+bool has_gone(int error) { return error == ENOENT || error == ESRCH; }
 
 }  // namespace
 
@@ -84,7 +108,12 @@ void ProcessReader::degrade(ProgressSample& sample, const std::string& what) {
 void ProcessReader::read(pid_t pid, bool detailed, ProgressSample& sample) {
   find_processes(pid);
   for (const pid_t process : processes_) read_process(process, detailed, sample);
-  if (sample.process_seen) read_cgroup(pid, sample);
+  if (sample.process_seen) {
+    const auto text = read_small_file(path_of(proc_, pid, "status"));
+    const auto status = text ? parse_status(*text) : std::nullopt;
+    if (status) sample.cpus_available = status->cpus_allowed;
+    read_cgroup(pid, sample);
+  }
   std::ranges::sort(sample.outbound, std::ranges::greater{}, &OutboundCall::pending_for);
   if (sample.outbound.size() > outbound_shown_max) sample.outbound.resize(outbound_shown_max);
 }
@@ -122,13 +151,21 @@ void ProcessReader::find_processes(pid_t pid) {
 void ProcessReader::read_process(pid_t pid, bool detailed, ProgressSample& sample) {
   const auto stat_text = read_small_file(path_of(proc_, pid, "stat"));
   const auto stat = stat_text ? parse_stat(*stat_text) : std::nullopt;
-  if (!stat || stat->state == 'Z') return;  // it has ended in between
+  if (!stat) return;
+  if (stat->state == 'Z') {
+    // It has ended. Until its parent waits for it, nobody else counts its CPU time.
+    if (pid != processes_.front()) {
+      sample.cpu_ns += ticks_to_ns(stat->cpu_ticks + stat->children_cpu_ticks);
+    }
+    return;
+  }
   sample.process_seen = true;
   ++sample.processes;
-  sample.cpu_ns += ticks_to_ns(stat->cpu_ticks);
+  // With children that have ended: short commands are over before a sample sees them.
+  sample.cpu_ns += ticks_to_ns(stat->cpu_ticks + stat->children_cpu_ticks);
   if (const auto io = read_small_file(path_of(proc_, pid, "io"))) {
     sample.io_bytes += parse_io_bytes(*io).value_or(0);
-  } else {
+  } else if (!has_gone(errno)) {
     degrade(sample, "io");
   }
   read_run_queue(pid, sample);
@@ -156,7 +193,6 @@ void ProcessReader::read_threads(pid_t pid, ProgressSample& sample) {
     if (status) {
       sample.voluntary_switches += status->voluntary_switches;
       sample.involuntary_switches += status->involuntary_switches;
-      if (sample.cpus_available == 0) sample.cpus_available = status->cpus_allowed;
     }
     const auto stat_text = read_small_file(task + "/stat");
     const auto stat = stat_text ? parse_stat(*stat_text) : std::nullopt;
@@ -168,7 +204,7 @@ void ProcessReader::read_threads(pid_t pid, ProgressSample& sample) {
         thread.waits_in = syscall_name(*state);
         thread.untimed_futex = is_untimed_futex(*state);
       }
-    } else if (errno != ENOENT && errno != ESRCH) {
+    } else if (!has_gone(errno)) {
       degrade(sample, "syscall");
     }
     sample.threads.push_back(std::move(thread));
@@ -203,7 +239,10 @@ void ProcessReader::read_descriptors(pid_t pid, ProgressSample& sample) {
 
 void ProcessReader::read_sockets(pid_t pid, const std::vector<int>& fds, ProgressSample& sample) {
   const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
-  if (!process) return;
+  if (!process) {
+    if (!has_gone(errno)) degrade(sample, "sockets");
+    return;
+  }
   struct Connection {
     int fd;
     uint16_t local_port;
@@ -215,7 +254,7 @@ void ProcessReader::read_sockets(pid_t pid, const std::vector<int>& fds, Progres
   for (const int fd : fds) {
     const UniqueFd copy(static_cast<int>(::syscall(SYS_pidfd_getfd, process.get(), fd, 0)));
     if (!copy) {
-      if (errno == EPERM) {
+      if (errno == EPERM || errno == ENOSYS) {
         degrade(sample, "sockets");
         return;
       }
@@ -246,25 +285,35 @@ void ProcessReader::read_sockets(pid_t pid, const std::vector<int>& fds, Progres
   }
   for (const Connection& connection : connections) {
     if (listening.contains(connection.local_port)) continue;  // a caller's
-    const tcp_info& info = connection.info;
     const std::string key =
         std::to_string(pid) + ":" + std::to_string(connection.fd) + " " + connection.peer;
-    const uint64_t before = std::exchange(received_[key], info.tcpi_bytes_received);
-    const auto ms = [](uint32_t n) { return std::chrono::milliseconds(n); };
-    if (info.tcpi_state == kTcpSynSent) {
-      sample.outbound.push_back(
-          {connection.peer, OutboundCall::State::kConnecting, ms(info.tcpi_last_data_recv)});
-    } else if (info.tcpi_state != kTcpEstablished) {
-      continue;
-    } else if (info.tcpi_bytes_sent > 0 && info.tcpi_last_data_sent < info.tcpi_last_data_recv) {
-      sample.outbound.push_back(
-          {connection.peer, OutboundCall::State::kAwaiting, ms(info.tcpi_last_data_sent)});
-    } else if (before > 0 && info.tcpi_bytes_received > before) {
-      sample.outbound.push_back(
-          {connection.peer, OutboundCall::State::kStreaming, ms(info.tcpi_last_data_recv)});
-    }
+    judge_connection(key, connection.peer, connection.info, sample);
   }
-  if (received_.size() > 4 * sockets_read_max) received_.clear();
+  if (seen_.size() > 4 * sockets_read_max) seen_.clear();
+}
+
+void ProcessReader::judge_connection(const std::string& key, const std::string& peer,
+                                     const tcp_info& info, ProgressSample& sample) {
+  const Seen before = seen_[key];
+  // Once it awaits an answer, it does so until another byte goes one way or the other.
+  const bool awaiting =
+      sent_last(info) || (before.awaiting && before.bytes_sent == info.tcpi_bytes_sent &&
+                          before.bytes_received == info.tcpi_bytes_received);
+  seen_[key] = {info.tcpi_bytes_sent, info.tcpi_bytes_received, awaiting};
+  const auto ms = [](uint32_t n) { return std::chrono::milliseconds(n); };
+  if (info.tcpi_state == kTcpSynSent) {
+    // The times mean nothing yet. The first tries are 1 s apart, later ones more: at least so
+    // long.
+    sample.outbound.push_back(
+        {peer, OutboundCall::State::kConnecting, std::chrono::seconds(info.tcpi_retransmits)});
+  } else if (info.tcpi_state != kTcpEstablished) {
+    return;
+  } else if (awaiting) {
+    sample.outbound.push_back({peer, OutboundCall::State::kAwaiting, ms(info.tcpi_last_data_sent)});
+  } else if (before.bytes_received > 0 && info.tcpi_bytes_received > before.bytes_received) {
+    sample.outbound.push_back(
+        {peer, OutboundCall::State::kStreaming, ms(info.tcpi_last_data_recv)});
+  }
 }
 
 void ProcessReader::read_cgroup(pid_t pid, ProgressSample& sample) {
@@ -282,7 +331,7 @@ void ProcessReader::read_cgroup(pid_t pid, ProgressSample& sample) {
     }
     sample.oom_kills = counter(read_small_file(base + "/memory.events"), "oom_kill").value_or(0);
     if (const auto quota = read_small_file(base + "/cpu.max")) {
-      if (const auto cpus = parse_cpu_max(*quota)) sample.cpus_available = *cpus;
+      if (const auto cpus = parse_cpu_max(*quota)) limit_cpus(sample, *cpus);
     }
   }
   if (paths.cpu) {
@@ -295,7 +344,7 @@ void ProcessReader::read_cgroup(pid_t pid, ProgressSample& sample) {
     const auto quota_us = quota ? parse_integer(*quota) : std::nullopt;
     const auto period_us = period ? parse_integer(*period) : std::nullopt;
     if (quota_us && period_us && *quota_us > 0 && *period_us > 0) {
-      sample.cpus_available = static_cast<double>(*quota_us) / static_cast<double>(*period_us);
+      limit_cpus(sample, static_cast<double>(*quota_us) / static_cast<double>(*period_us));
     }
   }
   if (paths.memory) {

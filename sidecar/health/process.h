@@ -5,12 +5,15 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include <sys/types.h>
 
 #include "sidecar/health/observation.h"
+
+struct tcp_info;  // linux/tcp.h, or netinet/tcp.h: they exclude each other
 
 namespace remora {
 
@@ -37,14 +40,22 @@ class ProcessReader {
   void read_threads(pid_t pid, ProgressSample& sample);
   void read_descriptors(pid_t pid, ProgressSample& sample);
   void read_sockets(pid_t pid, const std::vector<int>& fds, ProgressSample& sample);
+  // Adds the connection to the calls when something is under way on it.
+  void judge_connection(const std::string& key, const std::string& peer, const tcp_info& info,
+                        ProgressSample& sample);
   void read_cgroup(pid_t pid, ProgressSample& sample);
   static void degrade(ProgressSample& sample, const std::string& what);
 
   std::string proc_;
   std::string cgroup_;
   std::vector<pid_t> processes_;
-  // Bytes received so far, by "pid:fd peer": a connection whose count grows is streaming.
-  std::map<std::string, uint64_t> received_;
+  // What a connection was like at the last reading.
+  struct Seen {
+    uint64_t bytes_sent = 0;
+    uint64_t bytes_received = 0;  // grows: streaming
+    bool awaiting = false;
+  };
+  std::map<std::string, Seen> seen_;  // by "pid:fd peer"
 };
 
 // The whole of a small file under /proc; nullopt with errno set when it can't be read.

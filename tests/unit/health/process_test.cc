@@ -1,0 +1,468 @@
+// ProcessReader against a made-up /proc and cgroup tree, and against real processes and sockets.
+#include "sidecar/health/process.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "sidecar/base/handle.h"
+#include "tests/unit/health/child_process.h"
+
+namespace remora {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+// Above every PID that the kernel gives out: nothing here can touch a real process.
+constexpr pid_t kAgent = 5'000'000;
+constexpr uint64_t kTickNs = 10'000'000;
+
+class ProcTree {
+ public:
+  ProcTree() {
+    std::string pattern = (fs::temp_directory_path() / "remora-proc-XXXXXX").string();
+    root_ = ::mkdtemp(pattern.data());
+  }
+  ~ProcTree() { fs::remove_all(root_); }
+  ProcTree(const ProcTree&) = delete;
+  ProcTree& operator=(const ProcTree&) = delete;
+
+  void write(const std::string& name, const std::string& text) const {
+    fs::create_directories((root_ / name).parent_path());
+    std::ofstream(root_ / name) << text;
+  }
+  struct Process {
+    pid_t pid = kAgent;
+    char state = 'S';
+    pid_t group = kAgent;
+    std::array<uint64_t, 4> ticks{};  // user, system, and the same of children waited for
+    std::string children = {};
+  };
+  void add(const Process& process) const {
+    const std::string id = std::to_string(process.pid);
+    const std::string task = "proc/" + id + "/task/" + id;
+    std::string stat = id + " (agent) " + process.state + " 1 " + std::to_string(process.group) +
+                       " 1 0 -1 0 0 0 0 0";
+    for (const uint64_t ticks : process.ticks) stat += " " + std::to_string(ticks);
+    stat += " 20 0 1 0 777 0\n";
+    write("proc/" + id + "/stat", stat);
+    write(task + "/stat", stat);
+    const std::string status =
+        "Name:\tagent\nTgid:\t" + id +
+        "\nCpus_allowed_list:\t0-3\nvoluntary_ctxt_switches:\t5\nnonvoluntary_ctxt_switches:\t2\n";
+    write("proc/" + id + "/status", status);
+    write(task + "/status", status);
+    write(task + "/schedstat", "100 30 7\n");
+    write(task + "/syscall", "202 0x7f00 0x80 0x2 0x0 0x0 0x0 0x7fff 0x7f01\n");
+    write(task + "/children", process.children);
+    write("proc/" + id + "/io",
+          "rchar: 10\nwchar: 20\nsyscr: 9\nsyscw: 9\nread_bytes: 3\nwrite_bytes: 4\n");
+    write("proc/" + id + "/limits", "Max open files            10                   20  files\n");
+    fs::create_directories(root_ / "proc" / id / "fd");
+    write("proc/" + id + "/cgroup", "0::/box\n");
+  }
+  void open(pid_t pid, int fd, const std::string& target) const {
+    fs::create_symlink(target, root_ / "proc" / std::to_string(pid) / "fd" / std::to_string(fd));
+  }
+  const fs::path& root() const { return root_; }
+
+  ProgressSample read(bool detailed = true) const {
+    ProcessReader reader((root_ / "proc").string(), (root_ / "cgroup").string());
+    ProgressSample sample;
+    reader.read(kAgent, detailed, sample);
+    return sample;
+  }
+
+ private:
+  fs::path root_;
+};
+
+TEST(ProcessReader, NothingIsKnownOfAProcessThatIsGone) {
+  const ProcTree tree;
+  const ProgressSample sample = tree.read();
+  EXPECT_FALSE(sample.process_seen);
+  EXPECT_EQ(sample.processes, 0u);
+  EXPECT_THAT(sample.degraded, IsEmpty()) << "gone is not hidden";
+}
+
+TEST(ProcessReader, AZombieIsGone) {
+  const ProcTree tree;
+  tree.add({.state = 'Z'});
+  EXPECT_FALSE(tree.read().process_seen);
+}
+
+TEST(ProcessReader, AddsUpTheAgentAndWhatIsBelowIt) {
+  const ProcTree tree;
+  const std::string child = std::to_string(kAgent + 1);
+  const std::string grandchild = std::to_string(kAgent + 2);
+  tree.add({.ticks = {7, 3, 0, 0}, .children = child});
+  tree.add({.pid = kAgent + 1, .group = kAgent + 1, .ticks = {1, 1, 0, 0}, .children = grandchild});
+  tree.add({.pid = kAgent + 2, .group = kAgent + 1, .ticks = {4, 0, 0, 0}});
+  const ProgressSample sample = tree.read();
+  EXPECT_TRUE(sample.process_seen);
+  EXPECT_EQ(sample.processes, 3u);
+  EXPECT_EQ(sample.threads_total, 3u);
+  EXPECT_EQ(sample.cpu_ns, 16 * kTickNs);
+  EXPECT_EQ(sample.runqueue_wait_ns, 90u);
+  EXPECT_EQ(sample.io_bytes, 3 * 37u);
+  EXPECT_EQ(sample.voluntary_switches, 15u);
+  EXPECT_EQ(sample.involuntary_switches, 6u);
+  EXPECT_THAT(sample.degraded, IsEmpty());
+  ASSERT_EQ(sample.threads.size(), 3u);
+  EXPECT_EQ(sample.threads[0].tid, kAgent);
+  EXPECT_EQ(sample.threads[0].name, "agent");
+  EXPECT_EQ(sample.threads[0].waits_in, "futex");
+  EXPECT_TRUE(sample.threads[0].untimed_futex);
+}
+
+// An agent that works through short commands uses most of its CPU in processes that no sample sees.
+TEST(ProcessReader, CountsTheCpuOfChildrenThatHaveEnded) {
+  const ProcTree tree;
+  tree.add({.ticks = {1, 2, 30, 40}});
+  EXPECT_EQ(tree.read().cpu_ns, 73 * kTickNs);
+}
+
+TEST(ProcessReader, CpuStaysATotalWhileAChildEndsAndIsWaitedFor) {
+  const std::string child = std::to_string(kAgent + 1);
+  const ProcTree runs;
+  runs.add({.ticks = {1, 0, 0, 0}, .children = child});
+  runs.add({.pid = kAgent + 1, .ticks = {50, 0, 0, 0}});
+  const ProcTree ended;
+  ended.add({.ticks = {1, 0, 0, 0}, .children = child});
+  ended.add({.pid = kAgent + 1, .state = 'Z', .ticks = {50, 0, 0, 0}});
+  const ProcTree waited_for;
+  waited_for.add({.ticks = {1, 0, 50, 0}});
+  EXPECT_EQ(runs.read().cpu_ns, 51 * kTickNs);
+  EXPECT_EQ(ended.read().cpu_ns, 51 * kTickNs);
+  EXPECT_EQ(ended.read().processes, 1u);
+  EXPECT_EQ(waited_for.read().cpu_ns, 51 * kTickNs);
+}
+
+TEST(ProcessReader, FindsOrphansOfTheAgentsGroupBelowItself) {
+  const ProcTree tree;
+  tree.add({});
+  tree.add({.pid = kAgent + 1});
+  tree.add({.pid = kAgent + 2, .group = kAgent + 2});  // somebody else's
+  tree.write("proc/self/task/1/children",
+             std::to_string(kAgent + 1) + " " + std::to_string(kAgent + 2));
+  ProcessReader reader((tree.root() / "proc").string(), (tree.root() / "cgroup").string());
+  ProgressSample sample;
+  reader.read(kAgent, true, sample);
+  EXPECT_THAT(reader.processes(), ElementsAre(kAgent, kAgent + 1));
+}
+
+TEST(ProcessReader, ACycleOfChildrenEnds) {
+  const ProcTree tree;
+  tree.add({.children = std::to_string(kAgent + 1)});
+  tree.add({.pid = kAgent + 1, .children = std::to_string(kAgent)});
+  EXPECT_EQ(tree.read().processes, 2u);
+}
+
+TEST(ProcessReader, DescriptorsOfTheProcessNearestToItsLimit) {
+  const ProcTree tree;
+  tree.add({.children = std::to_string(kAgent + 1)});
+  tree.add({.pid = kAgent + 1});
+  tree.open(kAgent, 0, "/dev/null");
+  for (int fd = 0; fd < 9; ++fd) tree.open(kAgent + 1, fd, "/dev/null");
+  const ProgressSample sample = tree.read();
+  EXPECT_EQ(sample.fds_open, 9u);
+  EXPECT_EQ(sample.fds_max, 10u);
+  EXPECT_FALSE(sample.has_event_loop);
+}
+
+TEST(ProcessReader, AnEpollDescriptorOfTheAgentIsAnEventLoop) {
+  const ProcTree tree;
+  tree.add({});
+  tree.open(kAgent, 3, "anon_inode:[eventpoll]");
+  EXPECT_TRUE(tree.read().has_event_loop);
+}
+
+TEST(ProcessReader, SaysWhatItCouldNotSee) {
+  const ProcTree tree;
+  tree.add({});
+  // A directory can be opened but not read: what any user, root included, fails at.
+  const fs::path io = tree.root() / "proc" / std::to_string(kAgent) / "io";
+  fs::remove(io);
+  fs::create_directory(io);
+  const ProgressSample sample = tree.read();
+  EXPECT_TRUE(sample.process_seen);
+  EXPECT_THAT(sample.degraded, ElementsAre("io: Is a directory"));
+}
+
+TEST(ProcessReader, AFileThatWentWithItsProcessIsNotHidden) {
+  const ProcTree tree;
+  tree.add({});
+  fs::remove(tree.root() / "proc" / std::to_string(kAgent) / "io");
+  EXPECT_THAT(tree.read().degraded, IsEmpty());
+}
+
+TEST(ProcessReader, HostileTextsAreLeftOut) {
+  const ProcTree tree;
+  tree.add({});
+  const std::string task =
+      "proc/" + std::to_string(kAgent) + "/task/" + std::to_string(kAgent) + "/";
+  tree.write(task + "children", "-1 0 99999999999999999999 x");
+  tree.write(task + "status", "voluntary_ctxt_switches:\t-5");
+  tree.write(task + "syscall", std::string(100'000, '\xff'));
+  tree.write(task + "schedstat", "");
+  tree.write("proc/" + std::to_string(kAgent) + "/cgroup", "0::");
+  const ProgressSample sample = tree.read();
+  EXPECT_TRUE(sample.process_seen);
+  EXPECT_EQ(sample.processes, 1u);
+  EXPECT_EQ(sample.voluntary_switches, 0u);
+  EXPECT_EQ(sample.runqueue_wait_ns, 0u);
+}
+
+TEST(ProcessReader, UnifiedCgroup) {
+  const ProcTree tree;
+  tree.add({});
+  tree.write("cgroup/box/cpu.stat", "usage_usec 9\nnr_throttled 4\nthrottled_usec 2500\n");
+  tree.write("cgroup/box/cpu.max", "50000 100000\n");
+  tree.write("cgroup/box/memory.events", "low 0\noom 3\noom_kill 2\n");
+  const ProgressSample sample = tree.read();
+  EXPECT_EQ(sample.throttled, std::chrono::microseconds(2500));
+  EXPECT_DOUBLE_EQ(sample.cpus_available, 0.5);
+  EXPECT_EQ(sample.oom_kills, 2u);
+}
+
+TEST(ProcessReader, CgroupsOfTheFirstVersion) {
+  const ProcTree tree;
+  tree.add({});
+  tree.write("proc/" + std::to_string(kAgent) + "/cgroup", "4:memory:/box\n3:cpu,cpuacct:/box\n");
+  tree.write("cgroup/cpu/box/cpu.stat", "nr_periods 3\nnr_throttled 4\nthrottled_time 77\n");
+  tree.write("cgroup/cpu/box/cpu.cfs_quota_us", "150000\n");
+  tree.write("cgroup/cpu/box/cpu.cfs_period_us", "100000\n");
+  tree.write("cgroup/memory/box/memory.oom_control", "oom_kill_disable 0\noom_kill 5\n");
+  const ProgressSample sample = tree.read();
+  EXPECT_EQ(sample.throttled, Duration(77));
+  EXPECT_DOUBLE_EQ(sample.cpus_available, 1.5);
+  EXPECT_EQ(sample.oom_kills, 5u);
+}
+
+TEST(ProcessReader, CpusAreTheFewerOfQuotaAndMask) {
+  for (const bool detailed : {false, true}) {
+    const ProcTree tree;
+    tree.add({});
+    EXPECT_DOUBLE_EQ(tree.read(detailed).cpus_available, 4) << "no quota: the mask";
+    tree.write("cgroup/box/cpu.max", "1600000 100000\n");
+    EXPECT_DOUBLE_EQ(tree.read(detailed).cpus_available, 4) << "a quota of 16 on 4";
+    tree.write("cgroup/box/cpu.max", "200000 100000\n");
+    EXPECT_DOUBLE_EQ(tree.read(detailed).cpus_available, 2);
+  }
+}
+
+// Real connections, over loopback.
+
+sockaddr_in loopback(uint16_t port) {
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(port);
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  return address;
+}
+
+UniqueFd connect_to(uint16_t port, int flags = 0) {
+  UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | flags, 0));
+  const sockaddr_in address = loopback(port);
+  const int result =
+      ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
+  return result == 0 || errno == EINPROGRESS ? std::move(fd) : UniqueFd();
+}
+
+struct Listener {
+  explicit Listener(int backlog = 16)
+      : fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) {
+    sockaddr_in address = loopback(0);
+    socklen_t length = sizeof address;
+    ::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), length);
+    ::listen(fd.get(), backlog);
+    ::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &length);
+    port = ntohs(address.sin_port);
+  }
+  UniqueFd accept() const {
+    UniqueFd peer;
+    EXPECT_TRUE(eventually([&] {
+      peer.reset(::accept4(fd.get(), nullptr, nullptr, SOCK_CLOEXEC));
+      return static_cast<bool>(peer);
+    }));
+    return peer;
+  }
+  std::string name() const { return "127.0.0.1:" + std::to_string(port); }
+  UniqueFd fd;
+  uint16_t port = 0;
+};
+
+// The connections that explain why this process waits.
+std::vector<OutboundCall> calls_of(ProcessReader& reader, pid_t pid) {
+  ProgressSample sample;
+  reader.read(pid, true, sample);
+  EXPECT_TRUE(sample.process_seen);
+  return sample.outbound;
+}
+
+void receive_byte(int fd) {
+  char byte = 0;
+  if (::recv(fd, &byte, 1, MSG_WAITALL) != 1) ::_exit(1);
+}
+void send_byte(int fd) { EXPECT_EQ(::send(fd, "x", 1, MSG_NOSIGNAL), 1); }
+
+class Outbound : public testing::Test {
+ protected:
+  ProcessReader reader_{"/proc", "/sys/fs/cgroup"};
+  Listener listener_;
+};
+
+// The request leaves within the same kernel tick that the connection opens in, nearly always.
+TEST_F(Outbound, AwaitsTheFirstAnswer) {
+  for (int round = 0; round < 10; ++round) {
+    const ChildProcess child([&] {
+      const UniqueFd fd = connect_to(listener_.port);
+      ::send(fd.get(), "x", 1, 0);
+      receive_byte(fd.get());
+      for (;;) ::pause();
+    });
+    const UniqueFd peer = listener_.accept();
+    receive_byte(peer.get());
+    const auto calls = calls_of(reader_, child.pid());
+    ASSERT_EQ(calls.size(), 1u) << "round " << round;
+    EXPECT_EQ(calls[0].peer, listener_.name());
+    EXPECT_EQ(calls[0].state, OutboundCall::State::kAwaiting);
+    EXPECT_LT(calls[0].pending_for, std::chrono::seconds(10));
+    send_byte(peer.get());
+    EXPECT_TRUE(eventually([&] {
+      const auto after = calls_of(reader_, child.pid());
+      return std::ranges::none_of(after, [](const OutboundCall& call) {
+        return call.state == OutboundCall::State::kAwaiting;
+      });
+    })) << "answered";
+  }
+}
+
+// A kept connection: the next request follows within the same tick as the answer before it.
+TEST_F(Outbound, AwaitsTheAnswerToARequestSentRightAfterAnAnswer) {
+  for (int round = 0; round < 10; ++round) {
+    const ChildProcess child([&] {
+      const UniqueFd fd = connect_to(listener_.port);
+      ::send(fd.get(), "x", 1, 0);
+      receive_byte(fd.get());
+      ::send(fd.get(), "y", 1, 0);
+      receive_byte(fd.get());
+    });
+    const UniqueFd peer = listener_.accept();
+    receive_byte(peer.get());
+    send_byte(peer.get());
+    receive_byte(peer.get());
+    // Its acknowledgement is what tells: delayed, but not for long.
+    ASSERT_TRUE(eventually([&] {
+      const auto calls = calls_of(reader_, child.pid());
+      return calls.size() == 1 && calls[0].state == OutboundCall::State::kAwaiting;
+    })) << "round "
+        << round;
+  }
+}
+
+TEST_F(Outbound, AnIdleConnectionExplainsNothing) {
+  const ChildProcess child([&] {
+    const UniqueFd fd = connect_to(listener_.port);
+    for (;;) ::pause();
+  });
+  const UniqueFd peer = listener_.accept();
+  for (int i = 0; i < 20; ++i) ASSERT_THAT(calls_of(reader_, child.pid()), IsEmpty());
+}
+
+// A pooled connection keeps itself alive: those acknowledgements are no request.
+TEST_F(Outbound, KeepAlivesOfAnAnsweredConnectionExplainNothing) {
+  const ChildProcess child([&] {
+    const UniqueFd fd = connect_to(listener_.port);
+    const int on = 1;
+    ::setsockopt(fd.get(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    ::setsockopt(fd.get(), IPPROTO_TCP, TCP_KEEPIDLE, &on, sizeof on);
+    ::setsockopt(fd.get(), IPPROTO_TCP, TCP_KEEPINTVL, &on, sizeof on);
+    ::send(fd.get(), "x", 1, 0);
+    receive_byte(fd.get());
+    for (;;) ::pause();
+  });
+  const UniqueFd peer = listener_.accept();
+  receive_byte(peer.get());
+  send_byte(peer.get());
+  const auto waits = [&] { return !calls_of(reader_, child.pid()).empty(); };
+  ASSERT_TRUE(eventually([&] { return !waits(); }));
+  // Past the first keep-alive, as the peer's side of the connection sees it.
+  ASSERT_TRUE(eventually([&] {
+    EXPECT_FALSE(waits());
+    tcp_info info{};
+    socklen_t length = sizeof info;
+    ::getsockopt(peer.get(), IPPROTO_TCP, TCP_INFO, &info, &length);
+    return info.tcpi_last_data_sent > 2500;
+  }));
+}
+
+TEST_F(Outbound, ConnectingIsPendingForNoLongerThanItHasBeen) {
+  const Listener full(0);
+  std::vector<UniqueFd> held;
+  for (int i = 0; i < 4; ++i) held.push_back(connect_to(full.port, SOCK_NONBLOCK));
+  const ChildProcess child([&] {
+    for (UniqueFd& fd : held) fd.reset();
+    const UniqueFd fd = connect_to(full.port, SOCK_NONBLOCK);
+    for (;;) ::pause();
+  });
+  std::vector<OutboundCall> calls;
+  ASSERT_TRUE(eventually([&] {
+    calls = calls_of(reader_, child.pid());
+    return !calls.empty();
+  }));
+  EXPECT_EQ(calls[0].state, OutboundCall::State::kConnecting);
+  EXPECT_LT(calls[0].pending_for, std::chrono::seconds(30));
+}
+
+TEST_F(Outbound, CallersOfTheAgentAreNotItsCalls) {
+  Listener of_agent;
+  const ChildProcess child([&] {
+    listener_.fd.reset();
+    const UniqueFd caller = of_agent.accept();
+    ::send(caller.get(), "x", 1, 0);
+    for (;;) ::pause();
+  });
+  // The agent has answered and awaits more of a caller.
+  const UniqueFd caller = connect_to(of_agent.port);
+  receive_byte(caller.get());
+  for (int i = 0; i < 20; ++i) ASSERT_THAT(calls_of(reader_, child.pid()), IsEmpty());
+}
+
+TEST(ProcessReader, SeesARealProcess) {
+  const ChildProcess child([] {
+    const UniqueFd epoll(::epoll_create1(0));
+    epoll_event event{};
+    for (;;) ::epoll_wait(epoll.get(), &event, 1, -1);
+  });
+  ProcessReader reader("/proc", "/sys/fs/cgroup");
+  ProgressSample sample;
+  ASSERT_TRUE(eventually([&] {
+    sample = {};
+    reader.read(child.pid(), true, sample);
+    return !sample.threads.empty() && sample.threads[0].waits_in.starts_with("epoll");
+  }));
+  EXPECT_TRUE(sample.process_seen);
+  EXPECT_TRUE(sample.has_event_loop);
+  EXPECT_EQ(sample.processes, 1u);
+  EXPECT_EQ(sample.threads_total, 1u);
+  EXPECT_GT(sample.fds_open, 2u);
+  EXPECT_GT(sample.cpus_available, 0);
+  EXPECT_FALSE(sample.threads[0].untimed_futex);
+}
+
+}  // namespace
+}  // namespace remora
