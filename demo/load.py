@@ -155,6 +155,8 @@ class Load:
             if first_after:
                 conversation.watched_pid = 0
                 conversation.turn_after = turn - 1
+            elif conversation.watched_pid != 0:
+                conversation.turn_before = turn  # the ill agent still answers, and these count too
             conversation.turn = turn
             if turn == wanted:
                 return None
