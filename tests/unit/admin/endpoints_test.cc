@@ -188,8 +188,10 @@ TEST(StatusTest, NotReadyGivesTheReasons) {
 }
 
 TEST(StatusTest, WhatIsNoStatusIsRefused) {
-  for (const std::string text :
-       {"", "[]", "{}", "{\"phase\":3}", "nonsense", std::string(100'000, '[').c_str()}) {
+  const std::string deep(100'000, '[');
+  for (const std::string_view text :
+       {std::string_view(), std::string_view("[]"), std::string_view("{}"),
+        std::string_view("{\"phase\":3}"), std::string_view("nonsense"), std::string_view(deep)}) {
     const auto summary = summarise_status(text, 0);
     ASSERT_FALSE(summary.has_value());
     EXPECT_EQ(summary.error().code, ErrorCode::kCorrupt);
