@@ -121,7 +121,9 @@ std::optional<Fault> Classifier::on(MonotonicTime at, const ProbeResult& result)
   const bool failed = result.outcome == ProbeOutcome::kFailure;
   if (failed && !state.failing) state.failing_since = at;
   state.failing = failed;
-  state.past_threshold = failed && result.consecutive >= result.failure_threshold;
+  const bool past_threshold = failed && result.consecutive >= result.failure_threshold;
+  if (past_threshold && !state.past_threshold) state.sampled = false;
+  state.past_threshold = past_threshold;
   state.last = result;
   return judge_probe(at, result.probe);
 }
@@ -132,6 +134,8 @@ std::optional<Fault> Classifier::judge_probe(MonotonicTime at, ProbeKind kind) {
   if (!running_ || kind == ProbeKind::kReadiness || !state.past_threshold) return std::nullopt;
   const bool past_window = at - state.failing_since >= policy_.hang_window;
   if (kind == ProbeKind::kLiveness && last_sample_ && last_sample_->process_seen) {
+    // While nothing was suspected, calls were not looked at: the next sample has them.
+    if (!state.sampled && !past_window) return std::nullopt;
     const Usage recent = usage_since(at - recent_window);
     if (is_starved(recent)) {
       if (!past_window) return std::nullopt;
@@ -156,10 +160,11 @@ std::optional<Fault> Classifier::judge_probe(MonotonicTime at, ProbeKind kind) {
 std::optional<Fault> Classifier::on(MonotonicTime at, const ProgressSample& sample) {
   if (!running_ || sample.generation != generation_) return std::nullopt;
   remember(at, sample);
+  for (ProbeState& probe : probes_) probe.sampled = true;
   const Usage recent = usage_since(at - recent_window);
   if (overload_by_cpu_ && !is_starved(recent)) {
     overload_by_cpu_ = false;
-    clear(FaultKind::kOverload);
+    if (at - last_rejection_at_ >= policy_.overload_clear_after) clear(FaultKind::kOverload);
   }
   if (std::optional<Fault> fault = judge_progress(at)) return fault;
   return judge_probe(at, ProbeKind::kLiveness);
@@ -243,7 +248,7 @@ bool Classifier::is_working(const Usage& usage) const {
 const OutboundCall* Classifier::explaining_call() const {
   if (!last_sample_) return nullptr;
   for (const OutboundCall& call : last_sample_->outbound) {
-    // A stream that has been silent for longer than the oldest request is old was there before it.
+    // An answer that has been silent for a whole window is no longer coming in.
     const bool explains =
         call.state != OutboundCall::State::kStreaming || call.pending_for < policy_.hang_window;
     if (explains) return &call;
@@ -262,7 +267,10 @@ std::optional<Fault> Classifier::judge_progress(MonotonicTime at) {
   const OutboundCall* call = explaining_call();
   if (call == nullptr) clear(FaultKind::kDependency);
   if (!waiting_long) {
-    if (!probes_[index_of(ProbeKind::kLiveness)].past_threshold) clear(FaultKind::kHang);
+    if (!probes_[index_of(ProbeKind::kLiveness)].past_threshold &&
+        !probes_[index_of(ProbeKind::kStartup)].past_threshold) {
+      clear(FaultKind::kHang);
+    }
     return std::nullopt;
   }
   if (!sample.process_seen) return std::nullopt;  // nothing is known: nothing is claimed

@@ -124,6 +124,7 @@ class Classifier {
   struct ProbeState {
     bool failing = false;  // the last attempt failed
     bool past_threshold = false;
+    bool sampled = false;  // a sample came after it went past its threshold
     MonotonicTime failing_since{};
     ProbeResult last;
   };
