@@ -14,12 +14,16 @@
 namespace remora {
 namespace {
 
-// glibc, x86_64: struct __pthread_mutex_s and struct __pthread_rwlock_arch_t.
+// glibc, x86_64: struct __pthread_mutex_s, struct __pthread_rwlock_arch_t and struct pthread.
 constexpr uint64_t kMutexOwner = 8;
+constexpr uint64_t kMutexUsers = 12;
 constexpr uint64_t kMutexKind = 16;
+constexpr uint32_t kRwlockWritten = 3;  // in its first word: write phase, locked by a writer
 constexpr uint64_t kRwlockPhaseFutex = 8;
 constexpr uint64_t kRwlockWritersFutex = 12;
 constexpr uint64_t kRwlockCurrentWriter = 24;
+constexpr uint64_t kDescriptorSelf = 16;  // a pointer to the descriptor itself
+constexpr uint64_t kDescriptorTid = 720;
 constexpr uint32_t kRobustKind = 16;
 constexpr uint32_t kKnownKindBits = 0x1FF;  // type, robust, PI, protect, elision, shared
 
@@ -33,8 +37,9 @@ struct Thread {
   uint64_t futex = 0;
 };
 
-std::optional<uint32_t> read_word(pid_t pid, uint64_t address) {
-  uint32_t word = 0;
+template <typename Word = uint32_t>
+std::optional<Word> read_word(pid_t pid, uint64_t address) {
+  Word word = 0;
   iovec local{&word, sizeof word};
   // NOLINTNEXTLINE(performance-no-int-to-ptr): an address in another process
   iovec remote{reinterpret_cast<void*>(address), sizeof word};
@@ -85,21 +90,31 @@ std::optional<Holder> find_holder(pid_t pid, uint64_t futex, pid_t waiter,
   const auto word = read_word(pid, futex);
   if (!word) return std::nullopt;
   const auto kind = read_word(pid, futex + kMutexKind);
-  const bool plausible_kind = kind && (*kind & ~kKnownKindBits) == 0 && (*kind & 3) <= 3;
+  const bool plausible_kind = kind && (*kind & ~kKnownKindBits) == 0;
   const auto held_by = static_cast<uint32_t>(*word & FUTEX_TID_MASK);
   if (plausible_kind && (*kind & kRobustKind) != 0 && is_thread(held_by)) {
     return Holder{"robust mutex", futex, static_cast<pid_t>(held_by)};
   }
   if (plausible_kind && (*word == 1 || *word == 2)) {
     const auto owner = read_word(pid, futex + kMutexOwner);
-    if (owner && is_thread(*owner)) return Holder{"mutex", futex, static_cast<pid_t>(*owner)};
+    const auto users = read_word(pid, futex + kMutexUsers);
+    if (owner && is_thread(*owner) && users && *users != 0) {
+      return Holder{"mutex", futex, static_cast<pid_t>(*owner)};
+    }
   }
   for (const uint64_t offset : {kRwlockPhaseFutex, kRwlockWritersFutex}) {
     const uint64_t base = futex - offset;
+    const auto readers = read_word(pid, base);
     const auto writer = read_word(pid, base + kRwlockCurrentWriter);
-    if (writer && is_thread(*writer)) return Holder{"rwlock", base, static_cast<pid_t>(*writer)};
+    const bool written = readers && (*readers & kRwlockWritten) == kRwlockWritten;
+    if (written && writer && is_thread(*writer))
+      return Holder{"rwlock", base, static_cast<pid_t>(*writer)};
   }
-  if (is_thread(*word)) return Holder{"join", futex, static_cast<pid_t>(*word)};
+  // A number that looks like a TID is none: many locks count in their futex word.
+  const uint64_t descriptor = futex - kDescriptorTid;
+  if (is_thread(*word) && read_word<uint64_t>(pid, descriptor + kDescriptorSelf) == descriptor) {
+    return Holder{"join", futex, static_cast<pid_t>(*word)};
+  }
   return std::nullopt;
 }
 

@@ -3,8 +3,8 @@
 //
 // A futex address comes from /proc/PID/task/TID/syscall, the holder from the lock's own memory:
 // mutexes keep their owner's TID at +8, robust ones in the futex word, rwlocks held by a writer at
-// +24 of the lock, and pthread_join waits on a word that is the other thread's TID. Readers of an
-// rwlock, condition variables and the locks of other runtimes (Python, Java, Go, Node) name no
+// +24 of the lock, and pthread_join waits on the TID in the other thread's descriptor. Readers of
+// an rwlock, condition variables and the locks of other runtimes (Python, Java, Go, Node) name no
 // owner: there is no edge for them. One sample may mislead, because threads go on while it is
 // taken; the classifier asks for two that agree.
 #pragma once

@@ -18,8 +18,10 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 
 #include "sidecar/health/proc_text.h"
 #include "sidecar/health/process.h"
@@ -187,6 +189,52 @@ INSTANTIATE_TEST_SUITE_P(Locks, RealDeadlock,
                                          LockPair{"RwlockWriters", "rwlock", make_rwlocks}),
                          [](const auto& made) { return std::string(made.param.name); });
 
+TEST(ReadDeadlock, ARingOfThree) {
+  const ChildProcess child([] {
+    std::array<std::mutex, 3> locks;
+    std::barrier all_hold(3);
+    std::vector<std::jthread> threads;
+    for (size_t i = 0; i < locks.size(); ++i) {
+      threads.emplace_back([&, i] {
+        locks[i].lock();
+        all_hold.arrive_and_wait();
+        locks[(i + 1) % locks.size()].lock();
+      });
+    }
+    for (;;) ::pause();
+  });
+  std::vector<DeadlockEdge> cycle;
+  ASSERT_TRUE(eventually([&] {
+    cycle = read_deadlock("/proc", child.pid()).cycle;
+    return !cycle.empty();
+  }));
+  ASSERT_EQ(cycle.size(), 3u);
+  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(cycle[i].owner_tid, cycle[(i + 1) % 3].tid);
+}
+
+// Runtimes count in their futex words, and in a container TIDs are small numbers too: a word that
+// happens to equal one is no thread that is joined.
+TEST(ReadDeadlock, ACounterThatEqualsATidNamesNobody) {
+  void* const page = ::mmap(nullptr, sizeof(std::atomic<int>), PROT_READ | PROT_WRITE,
+                            MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  ASSERT_NE(page, MAP_FAILED);
+  auto* const word = new (page) std::atomic<int>(0);
+  const ChildProcess child([word] {
+    *word = ::getpid();
+    std::thread worker(
+        [word] { ::syscall(SYS_futex, word, FUTEX_WAIT, ::getpid(), nullptr, nullptr, 0); });
+    worker.join();
+  });
+  DeadlockSample sample;
+  ASSERT_TRUE(eventually([&] {
+    sample = read_deadlock("/proc", child.pid());
+    return sample.threads == 2 && sample.all_untimed_futex;
+  }));
+  EXPECT_EQ(*word, child.pid());
+  EXPECT_THAT(sample.cycle, IsEmpty());
+  ::munmap(page, sizeof(std::atomic<int>));
+}
+
 TEST(ReadDeadlock, ThreadThatIsJoinedWaitsForALockOfItsJoiner) {
   const ChildProcess child([] {
     std::mutex held;
@@ -227,7 +275,7 @@ TEST(ReadDeadlock, WaitingForALockWhoseOwnerIsBusyIsNone) {
 
 TEST(ReadDeadlock, HealthyContendedProgramGivesNone) {
   constexpr size_t kThreads = 8;
-  constexpr int kSamples = 100;
+  constexpr int kSamples = 200;
   void* const page = ::mmap(nullptr, sizeof(std::atomic<uint64_t>), PROT_READ | PROT_WRITE,
                             MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   ASSERT_NE(page, MAP_FAILED);
