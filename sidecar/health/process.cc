@@ -215,7 +215,7 @@ void ProcessReader::read_descriptors(pid_t pid, ProgressSample& sample) {
   const std::string directory = path_of(proc_, pid, "fd");
   const std::vector<int> fds = list_numbers(directory);
   if (fds.empty() && ::access(directory.c_str(), R_OK | X_OK) != 0) {
-    degrade(sample, "fd");
+    if (!has_gone(errno)) degrade(sample, "fd");
     return;
   }
   std::vector<int> sockets;

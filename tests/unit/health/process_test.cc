@@ -1,8 +1,8 @@
-// ProcessReader against a made-up /proc and cgroup tree, and against real processes and sockets.
+// ProcessReader against a made-up /proc and cgroup tree, and against real processes.
 #include "sidecar/health/process.h"
 
-#include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
@@ -11,10 +11,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
 
 #include "sidecar/base/handle.h"
 #include "tests/unit/health/child_process.h"
@@ -209,6 +206,13 @@ TEST(ProcessReader, AFileThatWentWithItsProcessIsNotHidden) {
   EXPECT_THAT(tree.read().degraded, IsEmpty());
 }
 
+TEST(ProcessReader, DescriptorsThatWentWithTheirProcessAreNotHidden) {
+  const ProcTree tree;
+  tree.add({});
+  fs::remove_all(tree.root() / "proc" / std::to_string(kAgent) / "fd");
+  EXPECT_THAT(tree.read().degraded, IsEmpty());
+}
+
 TEST(ProcessReader, HostileTextsAreLeftOut) {
   const ProcTree tree;
   tree.add({});
@@ -264,182 +268,21 @@ TEST(ProcessReader, CpusAreTheFewerOfQuotaAndMask) {
   }
 }
 
-// Real connections, over loopback.
+// A real process.
 
-sockaddr_in loopback(uint16_t port) {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  return address;
-}
-
-UniqueFd connect_to(uint16_t port, int flags = 0) {
-  UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | flags, 0));
-  const sockaddr_in address = loopback(port);
-  const int result =
-      ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
-  return result == 0 || errno == EINPROGRESS ? std::move(fd) : UniqueFd();
-}
-
-struct Listener {
-  explicit Listener(int backlog = 16)
-      : fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) {
-    sockaddr_in address = loopback(0);
-    socklen_t length = sizeof address;
-    ::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), length);
-    ::listen(fd.get(), backlog);
-    ::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &length);
-    port = ntohs(address.sin_port);
-  }
-  UniqueFd accept() const {
-    UniqueFd peer;
-    EXPECT_TRUE(eventually([&] {
-      peer.reset(::accept4(fd.get(), nullptr, nullptr, SOCK_CLOEXEC));
-      return static_cast<bool>(peer);
-    }));
-    return peer;
-  }
-  std::string name() const { return "127.0.0.1:" + std::to_string(port); }
-  UniqueFd fd;
-  uint16_t port = 0;
-};
-
-// The connections that explain why this process waits.
-std::vector<OutboundCall> calls_of(ProcessReader& reader, pid_t pid) {
-  ProgressSample sample;
-  reader.read(pid, true, sample);
-  EXPECT_TRUE(sample.process_seen);
-  return sample.outbound;
-}
-
-void receive_byte(int fd) {
-  char byte = 0;
-  if (::recv(fd, &byte, 1, MSG_WAITALL) != 1) ::_exit(1);
-}
-void send_byte(int fd) { EXPECT_EQ(::send(fd, "x", 1, MSG_NOSIGNAL), 1); }
-
-class Outbound : public testing::Test {
- protected:
-  ProcessReader reader_{"/proc", "/sys/fs/cgroup"};
-  Listener listener_;
-};
-
-// The request leaves within the same kernel tick that the connection opens in, nearly always.
-TEST_F(Outbound, AwaitsTheFirstAnswer) {
-  for (int round = 0; round < 10; ++round) {
-    const ChildProcess child([&] {
-      const UniqueFd fd = connect_to(listener_.port);
-      ::send(fd.get(), "x", 1, 0);
-      receive_byte(fd.get());
-      for (;;) ::pause();
-    });
-    const UniqueFd peer = listener_.accept();
-    receive_byte(peer.get());
-    const auto calls = calls_of(reader_, child.pid());
-    ASSERT_EQ(calls.size(), 1u) << "round " << round;
-    EXPECT_EQ(calls[0].peer, listener_.name());
-    EXPECT_EQ(calls[0].state, OutboundCall::State::kAwaiting);
-    EXPECT_LT(calls[0].pending_for, std::chrono::seconds(10));
-    send_byte(peer.get());
-    EXPECT_TRUE(eventually([&] {
-      const auto after = calls_of(reader_, child.pid());
-      return std::ranges::none_of(after, [](const OutboundCall& call) {
-        return call.state == OutboundCall::State::kAwaiting;
-      });
-    })) << "answered";
-  }
-}
-
-// A kept connection: the next request follows within the same tick as the answer before it.
-TEST_F(Outbound, AwaitsTheAnswerToARequestSentRightAfterAnAnswer) {
-  for (int round = 0; round < 10; ++round) {
-    const ChildProcess child([&] {
-      const UniqueFd fd = connect_to(listener_.port);
-      ::send(fd.get(), "x", 1, 0);
-      receive_byte(fd.get());
-      ::send(fd.get(), "y", 1, 0);
-      receive_byte(fd.get());
-    });
-    const UniqueFd peer = listener_.accept();
-    receive_byte(peer.get());
-    send_byte(peer.get());
-    receive_byte(peer.get());
-    // Its acknowledgement is what tells: delayed, but not for long.
-    ASSERT_TRUE(eventually([&] {
-      const auto calls = calls_of(reader_, child.pid());
-      return calls.size() == 1 && calls[0].state == OutboundCall::State::kAwaiting;
-    })) << "round "
-        << round;
-  }
-}
-
-TEST_F(Outbound, AnIdleConnectionExplainsNothing) {
-  const ChildProcess child([&] {
-    const UniqueFd fd = connect_to(listener_.port);
-    for (;;) ::pause();
+TEST(ProcessReader, CpuGrowsForAProcessThatSpins) {
+  const ChildProcess child([] {
+    std::atomic<uint64_t> turns = 0;
+    for (;;) turns.fetch_add(1);
   });
-  const UniqueFd peer = listener_.accept();
-  for (int i = 0; i < 20; ++i) ASSERT_THAT(calls_of(reader_, child.pid()), IsEmpty());
-}
-
-// A pooled connection keeps itself alive: those acknowledgements are no request.
-TEST_F(Outbound, KeepAlivesOfAnAnsweredConnectionExplainNothing) {
-  const ChildProcess child([&] {
-    const UniqueFd fd = connect_to(listener_.port);
-    const int on = 1;
-    ::setsockopt(fd.get(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-    ::setsockopt(fd.get(), IPPROTO_TCP, TCP_KEEPIDLE, &on, sizeof on);
-    ::setsockopt(fd.get(), IPPROTO_TCP, TCP_KEEPINTVL, &on, sizeof on);
-    ::send(fd.get(), "x", 1, 0);
-    receive_byte(fd.get());
-    for (;;) ::pause();
-  });
-  const UniqueFd peer = listener_.accept();
-  receive_byte(peer.get());
-  send_byte(peer.get());
-  const auto waits = [&] { return !calls_of(reader_, child.pid()).empty(); };
-  ASSERT_TRUE(eventually([&] { return !waits(); }));
-  // Past the first keep-alive, as the peer's side of the connection sees it.
-  ASSERT_TRUE(eventually([&] {
-    EXPECT_FALSE(waits());
-    tcp_info info{};
-    socklen_t length = sizeof info;
-    ::getsockopt(peer.get(), IPPROTO_TCP, TCP_INFO, &info, &length);
-    return info.tcpi_last_data_sent > 2500;
-  }));
-}
-
-TEST_F(Outbound, ConnectingIsPendingForNoLongerThanItHasBeen) {
-  const Listener full(0);
-  std::vector<UniqueFd> held;
-  for (int i = 0; i < 4; ++i) held.push_back(connect_to(full.port, SOCK_NONBLOCK));
-  const ChildProcess child([&] {
-    for (UniqueFd& fd : held) fd.reset();
-    const UniqueFd fd = connect_to(full.port, SOCK_NONBLOCK);
-    for (;;) ::pause();
-  });
-  std::vector<OutboundCall> calls;
-  ASSERT_TRUE(eventually([&] {
-    calls = calls_of(reader_, child.pid());
-    return !calls.empty();
-  }));
-  EXPECT_EQ(calls[0].state, OutboundCall::State::kConnecting);
-  EXPECT_LT(calls[0].pending_for, std::chrono::seconds(30));
-}
-
-TEST_F(Outbound, CallersOfTheAgentAreNotItsCalls) {
-  Listener of_agent;
-  const ChildProcess child([&] {
-    listener_.fd.reset();
-    const UniqueFd caller = of_agent.accept();
-    ::send(caller.get(), "x", 1, 0);
-    for (;;) ::pause();
-  });
-  // The agent has answered and awaits more of a caller.
-  const UniqueFd caller = connect_to(of_agent.port);
-  receive_byte(caller.get());
-  for (int i = 0; i < 20; ++i) ASSERT_THAT(calls_of(reader_, child.pid()), IsEmpty());
+  ProcessReader reader("/proc", "/sys/fs/cgroup");
+  const auto cpu = [&] {
+    ProgressSample sample;
+    reader.read(child.pid(), false, sample);
+    return sample.cpu_ns;
+  };
+  const uint64_t before = cpu();
+  EXPECT_TRUE(eventually([&] { return cpu() >= before + 5 * kTickNs; }));
 }
 
 TEST(ProcessReader, SeesARealProcess) {
