@@ -61,7 +61,10 @@ class Http2Caller:
             self.events.append(event)
             if isinstance(event, h2.events.DataReceived) and self.auto_window:
                 self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-        self.flush()
+        try:
+            self.flush()
+        except OSError:  # it has closed its side; what it said before is still to be read
+            pass
 
     def wait(self, kind, stream=None, wait_s=WAIT_S):
         """The first such event (of that stream); None when the connection ends before."""

@@ -22,6 +22,7 @@ CLOCK_HOME = "sidecar/base/clock.h"
 NEW_OR_DELETE = re.compile(r"(?<!operator )\bnew\b(?!\s*\()|\bdelete\b")
 # A private constructor leaves no other way: std::unique_ptr<A>(new A(…)), or an alias ending in Ptr.
 OWNED_AT_ONCE = re.compile(r"(?:\bunique_ptr<[^;{}()]*>|\w+Ptr)\s*\w*\s*\(\s*$")
+DIRECTIVE = re.compile(r"^[ \t]*#.*$", re.MULTILINE)
 DELETED_MEMBER = re.compile(r"=\s*delete\b")
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 LINK = re.compile(r"\[[^\]\n]*\]\(([^()\s]+)\)")
@@ -137,6 +138,7 @@ def clock(tree):
 def new_delete(tree):
     for path in tree.ending(*CPP):
         code = cpp_text.without_comments_and_literals(tree.text(path))
+        code = DIRECTIVE.sub(lambda found: " " * len(found.group(0)), code)  # #include <new>
         code = DELETED_MEMBER.sub(lambda found: " " * len(found.group(0)), code)
         for found in NEW_OR_DELETE.finditer(code):
             if OWNED_AT_ONCE.search(code, max(0, found.start() - 200), found.start()):
