@@ -8,9 +8,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "sidecar/base/memory.h"
+
 namespace remora {
 
 namespace {
+
+// By then most agents are up; those that are not lose nothing by it.
+constexpr int trim_after_ms = 2'000;
 
 // Makes it where it is missing; it must be a directory that we may write.
 Result<void> ensure_directory(const std::string& path, const char* option) {
@@ -163,6 +168,8 @@ void App::watch_signals() {
 
 int App::run() {
   supervisor_->start();
+  trim_ =
+      loop_.add_timer(std::chrono::milliseconds(trim_after_ms), [] { release_startup_memory(); });
   loop_.run();
   return exit_code_;
 }

@@ -93,6 +93,7 @@ class App final : GateControl, DrainControl, RequestObserver {
   std::unique_ptr<Supervisor> supervisor_;
   std::unique_ptr<AdminServer> admin_;  // none without a socket or a port
   std::vector<Subscription> signals_;
+  Subscription trim_;
 };
 
 }  // namespace remora
