@@ -2,6 +2,8 @@
 #pragma once
 
 #include <memory>
+#include <string>
+#include <string_view>
 
 #include "sidecar/health/probes.h"
 
@@ -15,5 +17,9 @@ std::unique_ptr<ProbeAttempt> start_attempt(Loop& loop, const ExecProbe& probe, 
                                             ProbeDone done);
 std::unique_ptr<ProbeAttempt> start_attempt(Loop& loop, const GrpcProbe& probe, Duration timeout,
                                             ProbeDone done);
+
+// The begin of what the agent has answered, as one line for a reason: at most
+// probe_reason_bytes_max, no control characters, no half of a UTF-8 character at the end.
+std::string answer_excerpt(std::string_view answer);
 
 }  // namespace remora

@@ -1,6 +1,9 @@
 // The exec probe: a command without a shell, in a process group of its own, watched by a pidfd.
+#include <algorithm>
+#include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <string_view>
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -74,12 +77,7 @@ class ExecAttempt final : public ProbeAttempt {
     for (const std::string& word : probe.command)
       arguments.push_back(const_cast<char*>(word.c_str()));
     arguments.push_back(nullptr);
-    std::vector<char*> environment;
-    for (char** entry = environ; *entry != nullptr; ++entry) environment.push_back(*entry);
-    for (const std::string& entry : probe.environment) {
-      environment.push_back(const_cast<char*>(entry.c_str()));
-    }
-    environment.push_back(nullptr);
+    std::vector<char*> environment = environment_of(probe);
     pid_t pid = 0;
     const int error = ::posix_spawnp(&pid, arguments[0], &actions, &attributes, arguments.data(),
                                      environment.data());
@@ -91,18 +89,45 @@ class ExecAttempt final : public ProbeAttempt {
     return pidfd_ ? 0 : errno;
   }
 
+  // The probe's own entries take the place of Remora's of the same name.
+  static std::vector<char*> environment_of(const ExecProbe& probe) {
+    const auto name_of = [](std::string_view entry) { return entry.substr(0, entry.find('=')); };
+    std::vector<char*> environment;
+    for (const std::string& entry : probe.environment) {
+      environment.push_back(const_cast<char*>(entry.c_str()));
+    }
+    for (char** entry = environ; *entry != nullptr; ++entry) {
+      const bool replaced = std::ranges::any_of(probe.environment, [&](const std::string& own) {
+        return name_of(own) == name_of(*entry);
+      });
+      if (!replaced) environment.push_back(*entry);
+    }
+    environment.push_back(nullptr);
+    return environment;
+  }
+
   void read() {
     char bytes[4096];
     const ssize_t n = ::read(output_.get(), bytes, sizeof bytes);
-    if (n > 0 && text_.size() < probe_answer_bytes_max) text_.append(bytes, static_cast<size_t>(n));
+    if (n > 0) {
+      text_.append(bytes, std::min(static_cast<size_t>(n), probe_answer_bytes_max - text_.size()));
+    }
     if (n == 0) output_watch_->set_events(FdEvents::kNone);
   }
 
   void on_exit() {
+    // What it left running in its group; until it is waited for, nobody else gets its number.
+    ::kill(-pid_, SIGKILL);
     int status = 0;
-    if (::waitpid(pid_, &status, WNOHANG) == 0) return;
-    ::kill(-pid_, SIGKILL);  // what it left running in its group
+    const pid_t waited = ::waitpid(pid_, &status, WNOHANG);
+    if (waited == 0) return;
     pid_ = 0;
+    if (waited < 0) {
+      finish({.ok = false,
+              .timed_out = false,
+              .reason = fmt::format("{}: {}", what_, std::strerror(errno))});
+      return;
+    }
     read();
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
       finish({.ok = true, .timed_out = false, .reason = {}});
@@ -111,10 +136,10 @@ class ExecAttempt final : public ProbeAttempt {
     const std::string how = WIFSIGNALED(status)
                                 ? fmt::format("killed by signal {}", WTERMSIG(status))
                                 : fmt::format("exit code {}", WEXITSTATUS(status));
+    const std::string why = answer_excerpt(text_);
     finish({.ok = false,
             .timed_out = false,
-            .reason = fmt::format("{}: {}{}{}", what_, how, text_.empty() ? "" : ": ",
-                                  text_.substr(0, probe_reason_bytes_max))});
+            .reason = fmt::format("{}: {}{}{}", what_, how, why.empty() ? "" : ": ", why)});
   }
 
   void finish(ProbeAnswer answer) {

@@ -19,16 +19,13 @@ class NetworkAttempt : public ProbeAttempt, public TransportEvents {
       : loop_(loop),
         what_(std::move(what)),
         done_(std::move(done)),
-        transport_(connect_socket(loop, address, timeout)) {
+        // Its own time limit would be one more answer to the same question.
+        transport_(connect_socket(loop, address, Duration::zero())) {
     timer_ = loop_.add_timer(timeout, [this, timeout] {
       answer({.ok = false,
               .timed_out = true,
               .reason = fmt::format("{}: no answer within {:.1f} s", what_, to_seconds(timeout))});
     });
-  }
-  ~NetworkAttempt() override {
-    // The transport may be the one that is calling.
-    if (transport_) loop_.defer_delete(std::move(transport_));
   }
 
   void begin() { transport_->start(*this); }
@@ -77,6 +74,8 @@ class NetworkAttempt : public ProbeAttempt, public TransportEvents {
   ProbeDone done_;
   bool answered_ = false;
   Subscription timer_;
+  // Dies with the attempt, never later: what it has still to tell in this round of events would
+  // find nobody. Nor from inside one of its events, because answers are posted.
   std::unique_ptr<Transport> transport_;
 };
 
@@ -170,8 +169,8 @@ class HttpAttempt final : public CodecAttempt {
   void on_trailers(http::StreamId, ArenaPtr, http::HeaderMap) override {}
   void on_end(http::StreamId) override { refuse(); }
   void refuse() {
-    fail(fmt::format("HTTP {}{}{}", status_, body_.empty() ? "" : ": ",
-                     body_.substr(0, probe_reason_bytes_max)));
+    const std::string why = answer_excerpt(body_);
+    fail(fmt::format("HTTP {}{}{}", status_, why.empty() ? "" : ": ", why));
   }
 
   const HttpProbe probe_;

@@ -1,5 +1,6 @@
 #include "sidecar/health/probes.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "sidecar/health/probe_attempt.h"
@@ -11,6 +12,20 @@ std::unique_ptr<ProbeAttempt> start_probe(Loop& loop, const ProbeAction& action,
   return std::visit(
       [&](const auto& probe) { return start_attempt(loop, probe, timeout, std::move(done)); },
       action);
+}
+
+std::string answer_excerpt(std::string_view answer) {
+  size_t size = std::min(answer.size(), probe_reason_bytes_max);
+  const auto continues = [](char c) { return (static_cast<uint8_t>(c) & 0xC0) == 0x80; };
+  while (size > 0 && size < answer.size() && continues(answer[size])) --size;
+  std::string text(answer.substr(0, size));
+  constexpr char kDelete = 0x7F;
+  for (char& c : text) {
+    if (static_cast<uint8_t>(c) < ' ' || c == kDelete) c = ' ';
+  }
+  const size_t begin = text.find_first_not_of(' ');
+  if (begin == std::string::npos) return {};
+  return text.substr(begin, text.find_last_not_of(' ') - begin + 1);
 }
 
 // One probe's schedule and thresholds.

@@ -42,7 +42,7 @@ struct TcpProbe {
 struct ExecProbe {
   std::vector<std::string> command;      // no shell; never empty
   std::string working_dir;               // empty: Remora's own
-  std::vector<std::string> environment;  // "NAME=value", added to Remora's own
+  std::vector<std::string> environment;  // "NAME=value", over Remora's own
 };
 struct GrpcProbe {
   SocketAddress address;
