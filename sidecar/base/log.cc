@@ -2,8 +2,11 @@
 
 #include <atomic>
 #include <cerrno>
+#include <chrono>
+#include <cmath>
 #include <condition_variable>
 #include <ctime>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -50,19 +53,9 @@ void write_all(std::string_view bytes) {
   }
 }
 
-// The thread starts with the first line, so that short commands that log nothing start none. It is
-// joined at exit, after what is in the buffer has been written.
+// The thread starts with the first line, so that short commands that log nothing start none.
 class Writer {
  public:
-  ~Writer() {
-    {
-      const std::lock_guard lock(mutex_);
-      stopping_ = true;
-    }
-    wake_.notify_one();
-    if (thread_.joinable()) thread_.join();
-  }
-
   void append(std::string_view line) {
     bool was_empty = false;
     {
@@ -73,14 +66,15 @@ class Writer {
       }
       was_empty = pending_.empty();
       pending_.append(line);
-      if (!thread_.joinable()) thread_ = std::thread([this] { run(); });
+      if (!std::exchange(started_, true)) std::thread([this] { run(); }).detach();
     }
     if (was_empty) wake_.notify_one();
   }
 
   void flush() {
     std::unique_lock lock(mutex_);
-    idle_.wait(lock, [this] { return pending_.empty() && !writing_; });
+    idle_.wait_for(lock, std::chrono::milliseconds(log_flush_ms_max),
+                   [this] { return pending_.empty() && !writing_; });
   }
 
  private:
@@ -88,8 +82,7 @@ class Writer {
     std::string batch;
     std::unique_lock lock(mutex_);
     while (true) {
-      wake_.wait(lock, [this] { return stopping_ || !pending_.empty(); });
-      if (pending_.empty()) return;
+      wake_.wait(lock, [this] { return !pending_.empty(); });
       batch.swap(pending_);
       const uint64_t dropped = std::exchange(dropped_, 0);
       writing_ = true;
@@ -111,14 +104,26 @@ class Writer {
   std::condition_variable idle_;
   std::string pending_;
   uint64_t dropped_ = 0;
-  bool stopping_ = false;
+  bool started_ = false;
   bool writing_ = false;
-  std::thread thread_;
 };
 
+class FlushAtExit {
+ public:
+  explicit FlushAtExit(Writer& writer) : writer_(writer) {}
+  ~FlushAtExit() { writer_.flush(); }
+  FlushAtExit(const FlushAtExit&) = delete;
+  FlushAtExit& operator=(const FlushAtExit&) = delete;
+
+ private:
+  Writer& writer_;
+};
+
+// Never destroyed: at exit its thread may still be in a write that nobody reads.
 Writer& writer() {
-  static Writer instance;
-  return instance;
+  static Writer* const instance = std::make_unique<Writer>().release();
+  static const FlushAtExit flush_at_exit(*instance);
+  return *instance;
 }
 
 }  // namespace
@@ -142,6 +147,9 @@ std::string render_log_line(int64_t unix_ns, LogLevel level, std::string_view ev
       line += '"';
       append_json_escaped(line, *text);
       line += '"';
+    } else if (const auto* number = std::get_if<double>(&field.value);
+               number != nullptr && !std::isfinite(*number)) {
+      line += "null";  // JSON has no infinity and no NaN
     } else {
       std::visit(
           [&line](auto v) {

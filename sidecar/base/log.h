@@ -18,6 +18,8 @@
 namespace remora {
 
 inline constexpr size_t log_backlog_bytes_max = 1 << 20;
+// At exit too: a reader that has stalled must not keep the process from ending.
+inline constexpr int log_flush_ms_max = 1000;
 
 enum class LogLevel { kDebug, kInfo, kWarn, kError, kOff };
 
@@ -62,7 +64,8 @@ inline void log_error(std::string_view e, std::initializer_list<LogField> f = {}
 void set_log_level(LogLevel level);
 LogLevel log_level();
 
-// Waits until every line so far is written. Call before exit and before exec or abort.
+// Waits until every line so far is written, at most log_flush_ms_max. Call before exec or abort;
+// exit does it by itself.
 void flush_log();
 
 }  // namespace remora
