@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <csignal>
 #include <cstdlib>
+#include <utility>
 
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -27,19 +28,30 @@ timeval to_timeval(Duration delay) {
 class EventLoop::Timer final : public Subscription::Impl {
  public:
   Timer(EventLoop& loop, Duration delay, Task task)
-      : task_(std::move(task)), event_(evtimer_new(loop.base_.get(), fire, this)) {
+      : clock_(loop.clock_),
+        due_(clock_.now() + delay),
+        task_(std::move(task)),
+        event_(evtimer_new(loop.base_.get(), fire, this)) {
     must(event_ != nullptr);
+    add(delay);
+  }
+
+ private:
+  static void fire(int /*fd*/, short /*what*/, void* self) { static_cast<Timer*>(self)->on_fire(); }
+  void on_fire() {
+    // libevent counts from the beginning of the turn, and by a coarse clock: it may be early.
+    if (const Duration left = due_ - clock_.now(); left > Duration{}) return add(left);
+    // The task may destroy this timer, so it is moved out before it runs.
+    Task task = std::move(task_);
+    task();
+  }
+  void add(Duration delay) {
     const timeval tv = to_timeval(delay);
     must(evtimer_add(event_.get(), &tv) == 0);
   }
 
- private:
-  static void fire(int /*fd*/, short /*what*/, void* self) {
-    // The task may destroy this timer, so it is moved out before it runs.
-    Task task = std::move(static_cast<Timer*>(self)->task_);
-    task();
-  }
-
+  const Clock& clock_;
+  MonotonicTime due_;
   Task task_;
   CHandle<event, event_free> event_;
 };
@@ -66,18 +78,14 @@ class EventLoop::SignalWatch final : public Subscription::Impl {
 class EventLoop::Watch final : public FdWatch {
  public:
   Watch(EventLoop& loop, int fd, FdEvents events, std::move_only_function<void(FdEvents)> callback)
-      : loop_(loop),
-        callback_(std::move(callback)),
+      : callback_(std::move(callback)),
         read_(event_new(loop.base_.get(), fd, EV_READ | EV_PERSIST, on_read, this)),
         write_(event_new(loop.base_.get(), fd, EV_WRITE | EV_PERSIST, on_write, this)) {
     must(read_ != nullptr && write_ != nullptr);
     set_events(events);
   }
   ~Watch() override {
-    if (running_ != nullptr) {
-      *running_ = false;
-      loop_.bury(std::move(callback_));
-    }
+    if (running_ != nullptr) *running_ = false;
   }
 
   void set_events(FdEvents events) override {
@@ -98,13 +106,16 @@ class EventLoop::Watch final : public FdWatch {
     static_cast<Watch*>(self)->dispatch(FdEvents::kWrite);
   }
   void dispatch(FdEvents what) {
+    // The callback may destroy this watch, so it is moved out while it runs.
+    std::move_only_function<void(FdEvents)> callback = std::move(callback_);
     bool alive = true;
     running_ = &alive;
-    callback_(what);
-    if (alive) running_ = nullptr;
+    callback(what);
+    if (!alive) return;
+    running_ = nullptr;
+    callback_ = std::move(callback);
   }
 
-  EventLoop& loop_;
   std::move_only_function<void(FdEvents)> callback_;
   FdEvents events_ = FdEvents::kNone;
   bool* running_ = nullptr;
@@ -125,9 +136,12 @@ EventLoop::EventLoop() {
 }
 
 EventLoop::~EventLoop() {
-  posted_.clear();
-  dying_.clear();
-  buried_.clear();
+  // What dies here may hand over more.
+  while (!posted_.empty() || !remote_.empty() || !dying_.empty()) {
+    std::exchange(posted_, {});
+    std::exchange(remote_, {});
+    std::exchange(dying_, {});
+  }
   wake_watch_.reset();
 }
 
@@ -183,7 +197,6 @@ void EventLoop::run_posted() {
     for (Task& task : running_) task();
     running_.clear();
   }
-  buried_.clear();
   // Destructors may defer further objects; those wait for the next turn.
   std::vector<std::unique_ptr<Deferred>> dying;
   dying.swap(dying_);

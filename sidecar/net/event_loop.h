@@ -41,10 +41,6 @@ class EventLoop final : public Loop {
 
   void run_posted();
   void take_remote();
-  // Keeps a callback alive until the end of the turn when its owner dies while it runs.
-  void bury(std::move_only_function<void(FdEvents)> callback) {
-    buried_.push_back(std::move(callback));
-  }
 
   SystemClock clock_;
   mutable MonotonicTime turn_began_{};
@@ -53,7 +49,6 @@ class EventLoop final : public Loop {
   std::vector<Task> posted_;
   std::vector<Task> running_;
   std::vector<std::unique_ptr<Deferred>> dying_;
-  std::vector<std::move_only_function<void(FdEvents)>> buried_;
   bool stopping_ = false;
 
   std::mutex remote_mutex_;

@@ -23,7 +23,8 @@ const char* unix_path(const SocketAddress& address) {
 void remove_stale_unix_socket(const SocketAddress& address) {
   struct stat info{};
   if (::lstat(unix_path(address), &info) != 0 || !S_ISSOCK(info.st_mode)) return;
-  const UniqueFd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  // A listener that lives but is too busy to accept says EAGAIN.
+  const UniqueFd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (::connect(probe.get(), address.get(), address.length()) != 0 && errno == ECONNREFUSED) {
     ::unlink(unix_path(address));
   }

@@ -62,6 +62,7 @@ std::string SocketAddress::to_string() const {
 }
 
 Result<SocketAddress> make_socket_address(std::string_view host, uint16_t port) {
+  if (host.contains('\0')) return std::unexpected(invalid(host, "not an IP address"));
   const std::string name(host == "localhost" ? "127.0.0.1" : host);
   sockaddr_in in{};
   if (inet_pton(AF_INET, name.c_str(), &in.sin_addr) == 1) {
@@ -102,8 +103,9 @@ Result<SocketAddress> parse_socket_address(std::string_view text) {
 
 Result<SocketAddress> unix_socket_address(std::string_view path) {
   sockaddr_un un{};
-  if (path.empty() || path.size() >= sizeof un.sun_path) {
-    return std::unexpected(invalid(path, "a Unix socket's path has 1 to 107 bytes; shorten it"));
+  if (path.empty() || path.size() >= sizeof un.sun_path || path.contains('\0')) {
+    return std::unexpected(
+        invalid(path, "a Unix socket's path has 1 to 107 bytes, none of them NUL; shorten it"));
   }
   un.sun_family = AF_UNIX;
   std::memcpy(un.sun_path, path.data(), path.size());
