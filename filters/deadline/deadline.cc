@@ -7,14 +7,15 @@ namespace remora {
 
 std::optional<Duration> parse_grpc_timeout(std::string_view text) {
   constexpr size_t kDigitsMax = 8;
+  constexpr int64_t kHoursMax = std::chrono::floor<std::chrono::hours>(Duration::max()).count();
   if (text.size() < 2 || text.size() > kDigitsMax + 1) return std::nullopt;
-  int64_t count = 0;
+  uint32_t count = 0;
   const char* last = text.data() + text.size() - 1;
   const auto [end, error] = std::from_chars(text.data(), last, count);
-  if (error != std::errc{} || end != last || count < 0) return std::nullopt;
+  if (error != std::errc{} || end != last) return std::nullopt;
   switch (text.back()) {
     case 'H':
-      return std::chrono::hours(count);
+      return count > kHoursMax ? Duration::max() : std::chrono::hours(count);
     case 'M':
       return std::chrono::minutes(count);
     case 'S':

@@ -22,7 +22,8 @@ class DeadlineFilter final : public Filter {
   DeadlineOptions options_;
 };
 
-// "200m" is 200 ms; units H M S m u n; at most 8 digits. nullopt when malformed.
+// "200m" is 200 ms; units H M S m u n; at most 8 digits, the largest value being Duration::max().
+// nullopt when malformed.
 std::optional<Duration> parse_grpc_timeout(std::string_view text);
 // "1.5" is 1.5 s; from 0.001 to 86,400. nullopt when malformed or out of range.
 std::optional<Duration> parse_timeout_seconds(std::string_view text);
