@@ -11,16 +11,21 @@ namespace {
 
 constexpr size_t kind_width = 10;
 
-// One line of text with control characters as \xNN.
+// One line of text with control characters as \xNN. U+0080 to U+009F are some too; to a terminal
+// U+009B is what begins its commands.
 std::string shown(std::string_view text) {
   std::string out;
+  uint8_t before = 0;
   for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20 || byte == 0x7f) {
+    const auto byte = static_cast<uint8_t>(c);
+    const bool c1 = before == 0xc2 && byte >= 0x80 && byte < 0xa0;
+    if (c1) out.pop_back();
+    if (byte < 0x20 || byte == 0x7f || c1) {
       fmt::format_to(std::back_inserter(out), "\\x{:02x}", byte);
     } else {
       out += c;
     }
+    before = byte;
   }
   return out;
 }
