@@ -118,6 +118,17 @@ std::optional<Holder> find_holder(pid_t pid, uint64_t futex, pid_t waiter,
   return std::nullopt;
 }
 
+// Locks were read after the threads. If none of a cycle's threads has run since, each waited all
+// the while, and could neither take nor release anything.
+bool has_run_since(const std::string& proc, pid_t pid, const std::vector<DeadlockEdge>& cycle) {
+  return !std::ranges::all_of(cycle, [&](const DeadlockEdge& edge) {
+    const auto text = read_small_file(proc + "/" + std::to_string(pid) + "/task/" +
+                                      std::to_string(edge.tid) + "/status");
+    const auto status = text ? parse_status(*text) : std::nullopt;
+    return status && status->voluntary_switches + status->involuntary_switches == edge.switches;
+  });
+}
+
 }  // namespace
 
 std::vector<DeadlockEdge> find_cycle(const std::map<pid_t, DeadlockEdge>& waits) {
@@ -167,6 +178,7 @@ DeadlockSample read_deadlock(const std::string& proc_root, pid_t pid) {
                          .switches = thread.switches};
   }
   sample.cycle = find_cycle(waits);
+  if (has_run_since(proc_root, pid, sample.cycle)) sample.cycle.clear();
   if (sample.cycle.empty()) return sample;
   const auto maps = read_small_file(proc_root + "/" + std::to_string(pid) + "/maps");
   for (DeadlockEdge& edge : sample.cycle) {

@@ -5,8 +5,8 @@
 // mutexes keep their owner's TID at +8, robust ones in the futex word, rwlocks held by a writer at
 // +24 of the lock, and pthread_join waits on the TID in the other thread's descriptor. Readers of
 // an rwlock, condition variables and the locks of other runtimes (Python, Java, Go, Node) name no
-// owner: there is no edge for them. One sample may mislead, because threads go on while it is
-// taken; the classifier asks for two that agree.
+// owner: there is no edge for them. Threads go on while a sample is taken, so a cycle counts only
+// if none of its threads has run meanwhile; the classifier asks for two samples that agree besides.
 #pragma once
 
 #include <cstdint>

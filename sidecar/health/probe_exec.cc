@@ -14,14 +14,14 @@
 
 #include "sidecar/health/probe_attempt.h"
 
-extern char** environ;
-
 namespace remora {
 namespace {
 
 class ExecAttempt final : public ProbeAttempt {
  public:
   ExecAttempt(Loop& loop, ProbeDone done) : loop_(loop), done_(std::move(done)) {}
+  ExecAttempt(const ExecAttempt&) = delete;
+  ExecAttempt& operator=(const ExecAttempt&) = delete;
   ~ExecAttempt() override {
     if (pid_ > 0) {
       ::kill(-pid_, SIGKILL);
@@ -74,8 +74,10 @@ class ExecAttempt final : public ProbeAttempt {
     posix_spawnattr_setflags(
         &attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
     std::vector<char*> arguments;
-    for (const std::string& word : probe.command)
+    arguments.reserve(probe.command.size() + 1);
+    for (const std::string& word : probe.command) {
       arguments.push_back(const_cast<char*>(word.c_str()));
+    }
     arguments.push_back(nullptr);
     std::vector<char*> environment = environment_of(probe);
     pid_t pid = 0;
@@ -93,6 +95,7 @@ class ExecAttempt final : public ProbeAttempt {
   static std::vector<char*> environment_of(const ExecProbe& probe) {
     const auto name_of = [](std::string_view entry) { return entry.substr(0, entry.find('=')); };
     std::vector<char*> environment;
+    environment.reserve(probe.environment.size() + 1);
     for (const std::string& entry : probe.environment) {
       environment.push_back(const_cast<char*>(entry.c_str()));
     }

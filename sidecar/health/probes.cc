@@ -42,6 +42,9 @@ class Prober::Track {
         // An agent is alive until proven otherwise, and ready only once it has said so.
         healthy_(kind == ProbeKind::kLiveness) {}
 
+  Track(const Track&) = delete;
+  Track& operator=(const Track&) = delete;
+
   void begin(Duration delay) {
     timer_ = loop_.add_timer(delay, [this] { attempt(); });
   }
@@ -156,13 +159,12 @@ void Prober::begin_after_startup() {
 void Prober::on_result(ProbeKind kind, const ProbeResult& result) {
   // The sink may destroy this prober: it is called last, on a copy that keeps it alive.
   const std::shared_ptr<Sink> sink = sink_;
-  const ProbeResult copy = result;
   if (kind == ProbeKind::kStartup && tracks_[index_of(kind)]->healthy() && !started_) {
     started_ = true;
     tracks_[index_of(kind)].reset();
     begin_after_startup();
   }
-  (*sink)(copy);
+  (*sink)(result);
 }
 
 void Prober::stop() {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <memory>
 #include <set>
@@ -92,7 +93,9 @@ std::vector<int> list_numbers(const std::string& directory) {
         name.find_first_not_of("0123456789") != std::string_view::npos) {
       continue;
     }
-    numbers.push_back(std::atoi(entry->d_name));
+    int number = 0;
+    std::from_chars(name.data(), name.data() + name.size(), number);  // fits: 9 digits
+    numbers.push_back(number);
   }
   std::ranges::sort(numbers);
   return numbers;
@@ -143,6 +146,7 @@ void ProcessReader::find_processes(pid_t pid) {
     const auto stat = text ? parse_stat(*text) : std::nullopt;
     if (stat && stat->pgrp == pid) add(child);
   }
+  // NOLINTNEXTLINE(modernize-loop-convert): it grows while it is walked
   for (size_t i = 0; i < processes_.size(); ++i) {
     for (const pid_t child : children_of(std::to_string(processes_[i]))) add(child);
   }

@@ -220,7 +220,7 @@ TEST_F(Attempt, AbandonedInTheTurnInWhichItsConnectionEnds) {
   Server server(loop_, [&](UniqueFd fd) {
     peer = std::move(fd);
     request = loop_.watch_fd(peer.get(), FdEvents::kRead, [&](FdEvents) {
-      request.reset();
+      request->set_events(FdEvents::kNone);
       // Ready in this order, so that they are told in this order.
       writer.reset();
       peer.reset();

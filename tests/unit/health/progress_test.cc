@@ -217,6 +217,8 @@ TEST_F(SamplerTest, TheSinkMayStopOrDestroyItAfterAnyObservation) {
 // A loop whose clock goes on while something is read, as it does on a slow /proc.
 class SlowReadings : public SamplerTest {
  protected:
+  ~SlowReadings() override { sampler_.reset(); }  // before its loop
+
   class SlowClock final : public Clock {
    public:
     explicit SlowClock(const Clock& clock) : clock_(clock) {}
