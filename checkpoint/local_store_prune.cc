@@ -58,8 +58,8 @@ Result<PruneReport> LocalStore::prune(const PruneOptions& options) {
   if (!replaced) return pass_on(replaced);
   if (auto done = remove_packs(*replaced); !done) return pass_on(done);
   if (auto done = refresh(); !done) return pass_on(done);
-  const uint64_t bytes_after = pack_bytes();
-  report.freed_bytes = bytes_before > bytes_after ? bytes_before - bytes_after : 0;
+  report.stored_bytes = pack_bytes();
+  report.freed_bytes = bytes_before > report.stored_bytes ? bytes_before - report.stored_bytes : 0;
   sweep_staging();
   return report;
 }

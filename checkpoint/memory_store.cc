@@ -147,6 +147,7 @@ Result<PruneReport> MemoryStore::prune(const PruneOptions& options) {
     report.freed_bytes += item.second.size();
     return true;
   });
+  for (const auto& [id, plain] : chunks_) report.stored_bytes += plain.size();
   return report;
 }
 

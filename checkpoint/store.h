@@ -47,7 +47,8 @@ struct PruneReport {
   std::vector<std::string> removed_snapshots;
   std::vector<std::string> kept_snapshots;
   uint64_t removed_chunks = 0;
-  uint64_t freed_bytes = 0;  // of chunk storage
+  uint64_t freed_bytes = 0;   // of chunk storage
+  uint64_t stored_bytes = 0;  // what chunk storage takes now
 };
 
 // Reads chunks. While it lives nothing is pruned.

@@ -76,7 +76,7 @@ RemoraMetrics::RemoraMetrics(MetricRegistry& registry, std::string_view version,
       incident_open(registry.gauge("remora_incident_open", "1 while a fault is being healed.")),
       snapshots_kept(registry.gauge("remora_snapshots_kept", "Snapshots in the store.")),
       snapshot_stored_bytes(
-          registry.gauge("remora_snapshot_stored_bytes", "Size of the snapshot store on disk.")),
+          registry.gauge("remora_snapshot_stored_bytes", "Size of the chunks in the snapshot store.")),
       snapshot_last_timestamp(registry.gauge(
           "remora_snapshot_last_timestamp_seconds",
           "Unix time of the newest snapshot that was stored or found unchanged; 0: none yet.")),

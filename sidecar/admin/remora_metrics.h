@@ -73,7 +73,7 @@ class RemoraMetrics {
   Gauge& agent_generation;
   Gauge& incident_open;  // 1 while a fault is being healed
   Gauge& snapshots_kept;
-  Gauge& snapshot_stored_bytes;    // the whole store
+  Gauge& snapshot_stored_bytes;    // its chunks
   Gauge& snapshot_last_timestamp;  // Unix time in seconds; 0: none yet
   Counter& config_reloads_good;
   Counter& config_reloads_bad;

@@ -81,6 +81,9 @@ std::string Snapshots::on_taken(const checkpoint::TakeResult& result) {
       capture.unchanged ? SnapshotOutcome::kUnchanged : SnapshotOutcome::kStored, capture.took,
       capture.quiet.stopped);
   metrics_.snapshots_kept.set(static_cast<double>(result.pruned.kept_snapshots.size()));
+  if (result.prune_problem.empty()) {
+    metrics_.snapshot_stored_bytes.set(static_cast<double>(result.pruned.stored_bytes));
+  }
   metrics_.snapshot_last_timestamp.set(
       static_cast<double>(capture.snapshot.record.taken_at_unix_ns) / 1e9);
   status_ = {.kept = result.pruned.kept_snapshots.size(),

@@ -94,8 +94,6 @@ struct ProgressSample {
   uint64_t cpu_ns = 0;
   uint64_t runqueue_wait_ns = 0;  // runnable, but no CPU was free
   uint64_t io_bytes = 0;          // through read and write calls, and to and from disks
-  uint64_t voluntary_switches = 0;
-  uint64_t involuntary_switches = 0;
   uint32_t processes = 0;
   uint32_t threads_total = 0;
   std::vector<ThreadState> threads;    // the first threads_shown_max, main thread first

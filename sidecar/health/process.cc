@@ -192,12 +192,6 @@ void ProcessReader::read_threads(pid_t pid, ProgressSample& sample) {
   for (const int tid : list_numbers(path_of(proc_, pid, "task"))) {
     if (sample.threads.size() >= threads_shown_max) return;
     const std::string task = path_of(proc_, pid, "task/" + std::to_string(tid));
-    const auto status_text = read_small_file(task + "/status");
-    const auto status = status_text ? parse_status(*status_text) : std::nullopt;
-    if (status) {
-      sample.voluntary_switches += status->voluntary_switches;
-      sample.involuntary_switches += status->involuntary_switches;
-    }
     const auto stat_text = read_small_file(task + "/stat");
     const auto stat = stat_text ? parse_stat(*stat_text) : std::nullopt;
     if (!stat) continue;

@@ -25,10 +25,10 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr size_t log_tails_kept = 2;
-// Between two looks at what is left of an agent; doubles up to the second.
 // How often its cgroup is looked up, doubling from the first to the last.
 constexpr Duration cgroup_follow_min = milliseconds(10);
 constexpr Duration cgroup_follow_max = milliseconds(5000);
+// Between two looks at what is left of an agent; doubles up to the second.
 constexpr Duration leftovers_poll_first = milliseconds(1);
 constexpr Duration leftovers_poll_last = milliseconds(50);
 
@@ -243,7 +243,7 @@ void ChildAgent::Impl::on_exited() {
   const auto exit = peek_exit(process_.pidfd.get());
   if (!exit) return;
   exit_ = *exit;
-  exit_.oom_killed = exit_.signal == SIGKILL && oom_->kills() > 0;
+  exit_.oom_killed = exit_.signal == SIGKILL && !kill_due_ && oom_->kills() > 0;
   exit_watch_.reset();
   kill_timer_.cancel();
   cgroup_timer_.cancel();

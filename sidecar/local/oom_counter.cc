@@ -14,7 +14,7 @@ namespace {
 std::optional<std::string> read_text(const std::string& path) {
   const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!file) return std::nullopt;
-  std::array<char, 8192> text{};
+  std::array<char, 16384> text{};  // /proc/vmstat has some 5 KB
   const ssize_t n = ::read(file.get(), text.data(), text.size());
   if (n < 0) return std::nullopt;
   return std::string(text.data(), static_cast<size_t>(n));
@@ -36,6 +36,7 @@ std::string find_upwards(const std::string& mount, std::string path, const std::
 OomCounter::OomCounter(pid_t pid, const std::string& proc_root, const std::string& cgroup_root)
     : pid_(pid), proc_root_(proc_root), cgroup_root_(cgroup_root), file_(find_file()) {
   at_start_ = read().value_or(0);
+  machine_at_last_look_ = read_machine();
 }
 
 std::string OomCounter::find_file() const {
@@ -51,6 +52,7 @@ std::string OomCounter::find_file() const {
 }
 
 void OomCounter::follow() {
+  machine_at_last_look_ = read_machine();
   std::string file = find_file();
   if (file.empty() || file == file_) return;
   file_ = std::move(file);
@@ -63,9 +65,16 @@ std::optional<uint64_t> OomCounter::read() const {
   return text ? parse_keyed_counter(*text, "oom_kill") : std::nullopt;
 }
 
+uint64_t OomCounter::read_machine() const {
+  const auto text = read_text(proc_root_ + "/vmstat");
+  return text ? parse_keyed_counter(*text, "oom_kill").value_or(0) : 0;
+}
+
 uint64_t OomCounter::kills() const {
   const uint64_t now = read().value_or(at_start_);
-  return now > at_start_ ? now - at_start_ : 0;
+  if (now > at_start_) return now - at_start_;
+  const uint64_t machine = read_machine();
+  return machine > machine_at_last_look_ ? machine - machine_at_last_look_ : 0;
 }
 
 }  // namespace remora

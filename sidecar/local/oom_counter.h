@@ -17,18 +17,23 @@ class OomCounter {
   // The agent may have been moved to another cgroup: counts from now on in that one. Only while it
   // runs, because a zombie's cgroup is not shown (v1).
   void follow();
-  // Kills in that cgroup since then; 0 when there is nothing to read.
+  // Kills in that cgroup since then; 0 when there is nothing to read. An agent that moves and dies
+  // between two looks leaves no trace in a cgroup that we know: then it is the machine's own count
+  // (/proc/vmstat) since the last look, which may be another's. Ask only about a SIGKILL that
+  // nobody here sent.
   uint64_t kills() const;
 
  private:
   std::string find_file() const;
   std::optional<uint64_t> read() const;
+  uint64_t read_machine() const;
 
   pid_t pid_;
   std::string proc_root_;
   std::string cgroup_root_;
   std::string file_;  // memory.events or memory.oom_control; empty: none found
   uint64_t at_start_ = 0;
+  uint64_t machine_at_last_look_ = 0;
 };
 
 }  // namespace remora
