@@ -273,13 +273,14 @@ def build_app(agent: Agent) -> Starlette:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 in a container of its own")
     parser.add_argument("--model-url", required=True, help="for example http://127.0.0.1:9000/v1")
     arguments = parser.parse_args()
     agent = Agent(os.environ["REMORA_STATE_DIR"], arguments.model_url)
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn.run(
             build_app(agent),
-            host="127.0.0.1",
+            host=arguments.host,
             port=arguments.port,
             log_level="warning",
             access_log=False,

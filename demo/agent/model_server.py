@@ -157,8 +157,9 @@ class Server(ThreadingHTTPServer):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 in a container of its own")
     arguments = parser.parse_args()
-    server = Server(("127.0.0.1", arguments.port), Handler)
+    server = Server((arguments.host, arguments.port), Handler)
     # shutdown() waits for serve_forever(), which runs in the thread that takes the signal.
     stop = threading.Thread(target=server.shutdown, daemon=True)
     signal.signal(signal.SIGTERM, lambda *_: stop.start())

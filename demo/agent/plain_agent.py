@@ -248,8 +248,8 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, port, agent):
-        super().__init__(("127.0.0.1", port), Handler)
+    def __init__(self, address, agent):
+        super().__init__(address, Handler)
         self.agent = agent
         self.subscribers = Subscribers()
 
@@ -263,10 +263,11 @@ class Server(ThreadingHTTPServer):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 in a container of its own")
     parser.add_argument("--model-url", required=True, help="for example http://127.0.0.1:9000/v1")
     arguments = parser.parse_args()
     agent = Agent(os.environ["REMORA_STATE_DIR"], arguments.model_url)
-    server = Server(arguments.port, agent)
+    server = Server((arguments.host, arguments.port), agent)
     try:
         server.serve_forever(poll_interval=0.2)
     except KeyboardInterrupt:
