@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 
 import measure
 import peers
@@ -17,6 +18,7 @@ import ports
 import report
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+IDLE_SETTLE_SECONDS = 5
 RATE = 1000
 
 
@@ -65,6 +67,8 @@ class Run:
             instance.wait_until_serving()
 
     def measure_memory(self):
+        # Idle, not just started: whoever gives back what its start needed has done so by then.
+        time.sleep(IDLE_SETTLE_SECONDS)
         for instance in self.instances:
             self.samples.add(instance.peer.name, "pss_idle_mb",
                              measure.pss_bytes(instance.pids()) / 1e6)
