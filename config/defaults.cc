@@ -43,6 +43,6 @@ void fill_in(Message& message, const std::string& path, const Origins& origins) 
 
 }  // namespace
 
-void fill_in_defaults(Config& config, const Origins& origins) { fill_in(config, "", origins); }
+void fill_in_defaults(Message& message, const Origins& origins) { fill_in(message, "", origins); }
 
 }  // namespace remora::config

@@ -2,11 +2,11 @@
 #pragma once
 
 #include "config/origins.h"
-#include "config/remora.pb.h"
+#include "config/schema.h"
 
 namespace remora::config {
 
 // A value that was written stays, good or bad; only_if_present sections that are absent stay so.
-void fill_in_defaults(Config& config, const Origins& origins);
+void fill_in_defaults(Message& message, const Origins& origins);
 
 }  // namespace remora::config

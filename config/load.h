@@ -26,11 +26,16 @@ inline constexpr size_t config_nodes_max = 100'000;
 // After so many the rest is left out, and a last problem says so.
 inline constexpr size_t config_problems_max = 100;
 
-// A value from the command line. It wins over the file, and goes through the same checks.
+// A value from the command line or a pod's annotation. It wins over the file, and goes through the
+// same checks.
 struct Override {
   std::string key;                  // "agent.appPort"; must name a scalar or a list of scalars
   std::vector<std::string> values;  // as written in YAML; one for scalars, any number for lists
   std::string origin;               // "--app-port": named instead of file and line in problems
+  // Only for a key that nobody wrote: neither the file nor an override before this one.
+  bool is_default = false;
+  // The one value is a YAML document (JSON too) for whatever key names, sections included.
+  bool structured = false;
 };
 
 struct LoadResult {

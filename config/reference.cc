@@ -7,6 +7,7 @@
 #include <google/protobuf/message.h>
 
 #include "config/load.h"
+#include "config/reference_text.h"
 #include "config/schema.h"
 
 namespace remora::config {
@@ -30,54 +31,6 @@ reloads it, and a file with problems leaves the running configuration as it is.
 - The probes have the names, defaults and meaning of Kubernetes' (core/v1 Probe).
 
 )";
-
-std::string cell(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    if (c == '|') out += '\\';
-    out += c;
-  }
-  return out;
-}
-
-std::string code(std::string_view text) {
-  return text.empty() ? std::string() : "`" + std::string(text) + "`";
-}
-
-std::string type_text(const FieldDescriptor& field) {
-  switch (field_form(field)) {
-    case FieldForm::kMessage:
-      if (field.is_repeated()) return "list of sections";
-      return rules_of(field).only_if_present() ? "section if present" : "section";
-    case FieldForm::kMap:
-      return "mapping of texts";
-    case FieldForm::kDuration:
-      return "duration";
-    case FieldForm::kBytes:
-      return "size";
-    case FieldForm::kInteger:
-      return "integer";
-    case FieldForm::kBool:
-      return "boolean";
-    case FieldForm::kString:
-      return field.is_repeated() ? "list of texts" : "text";
-  }
-  return {};
-}
-
-std::string default_text(const FieldDescriptor& field) {
-  const FieldRules& field_rules = rules_of(field);
-  if (field_rules.required()) return "*required*";
-  return code(field_rules.default_());
-}
-
-std::string allowed_text(const FieldDescriptor& field) {
-  std::string out = range_text(field);
-  for (const std::string& choice : rules_of(field).one_of()) {
-    out.append(out.empty() ? "" : ", ").append(code(choice));
-  }
-  return out;
-}
 
 class Writer {
  public:
@@ -128,9 +81,9 @@ class Writer {
 
   void row(const FieldDescriptor& field) {
     out_.append("| `").append(key_of(field)).append("` | ").append(type_text(field));
-    out_.append(" | ").append(cell(default_text(field)));
-    out_.append(" | ").append(cell(allowed_text(field)));
-    out_.append(" | ").append(cell(rules_of(field).help())).append(" |\n");
+    out_.append(" | ").append(table_cell(default_text(field)));
+    out_.append(" | ").append(table_cell(allowed_text(field)));
+    out_.append(" | ").append(table_cell(rules_of(field).help())).append(" |\n");
   }
 
   std::set<const MessageDescriptor*> written_;

@@ -162,12 +162,13 @@ void store_value(Message& message, const FieldDescriptor& field, const Value& va
       return reflection.SetBool(&message, &field, std::get<bool>(value));
     case FieldForm::kInteger:
     case FieldForm::kBytes: {
-      if (append) schema_is_broken(field, "is a list of numbers");
       const int64_t n = std::get<int64_t>(value);
       if (field.cpp_type() == FieldDescriptor::CPPTYPE_INT64) {
+        if (append) schema_is_broken(field, "is a list of 64-bit numbers");
         return reflection.SetInt64(&message, &field, n);
       }
       // Every 32-bit field has bounds (a unit test checks it), so n fits.
+      if (append) return reflection.AddInt32(&message, &field, static_cast<int32_t>(n));
       return reflection.SetInt32(&message, &field, static_cast<int32_t>(n));
     }
     case FieldForm::kString:
@@ -195,7 +196,8 @@ std::string value_text(const Message& message, const FieldDescriptor& field, int
       return reflection.GetBool(message, &field) ? "true" : "false";
     case FieldForm::kInteger:
     case FieldForm::kBytes: {
-      const int64_t n = field.cpp_type() == FieldDescriptor::CPPTYPE_INT64
+      const int64_t n = index >= 0 ? reflection.GetRepeatedInt32(message, &field, index)
+                        : field.cpp_type() == FieldDescriptor::CPPTYPE_INT64
                             ? reflection.GetInt64(message, &field)
                             : reflection.GetInt32(message, &field);
       return field_form(field) == FieldForm::kBytes ? format_bytes(n) : std::to_string(n);
@@ -236,7 +238,7 @@ std::string expected_text(const FieldDescriptor& field) {
     case FieldForm::kBytes:
       return "a size in bytes";
     case FieldForm::kInteger:
-      return "a whole number";
+      return list ? "a list of whole numbers" : "a whole number";
     case FieldForm::kBool:
       return "true or false";
     case FieldForm::kString:

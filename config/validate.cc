@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "config/defaults.h"
 #include "config/load.h"
@@ -42,6 +43,31 @@ bool is_inside(const std::filesystem::path& inner, const std::filesystem::path& 
   return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
 }
 
+// "80", "8000-8080".
+bool is_port_range(std::string_view text) {
+  const auto port = [](std::string_view digits) {
+    const Parsed<int64_t> n = parse_integer(digits);
+    return n && *n >= 1 && *n <= 65535 ? *n : 0;
+  };
+  const size_t dash = text.find('-');
+  const int64_t first = port(text.substr(0, dash));
+  if (dash == std::string_view::npos) return first != 0;
+  return first != 0 && port(text.substr(dash + 1)) >= first;
+}
+
+// "10.0.0.1", "10.0.0.0/8", "fd00::/8".
+bool is_network(std::string_view text) {
+  const size_t slash = text.find('/');
+  const std::string address(text.substr(0, slash));
+  if (address.find_first_not_of("0123456789abcdefABCDEF.:") != std::string::npos) return false;
+  if (!make_socket_address(address, 0)) return false;
+  if (slash == std::string_view::npos) return true;
+  const int64_t bits_max = address.find(':') == std::string::npos ? 32 : 128;
+  const std::string_view prefix = text.substr(slash + 1);
+  const Parsed<int64_t> bits = parse_integer(prefix);
+  return bits && prefix.front() != '-' && *bits <= bits_max;
+}
+
 std::string item(std::string_view list, int index) {
   return std::string(list) + "[" + std::to_string(index) + "]";
 }
@@ -65,6 +91,8 @@ class Validator {
     check_backoff();
     check_snapshots();
     check_admin();
+    check_pod_ports();
+    check_exclusions();
   }
 
  private:
@@ -371,6 +399,55 @@ class Validator {
     } else if (address.port() != 0 && all_good("inbound.listen") &&
                admin.listen() == config_.inbound().listen()) {
       reporter_.add("admin.listen", "is the same address as inbound.listen", "choose another port");
+    }
+  }
+
+  // Sections that only a pod has: none of their listeners may take the agent's port or another's.
+  void check_pod_ports() {
+    std::map<int, std::string> taken;
+    if (config_.agent().app_port() != 0) taken[config_.agent().app_port()] = "agent.appPort";
+    std::vector<std::pair<std::string, int>> ports;
+    if (config_.has_interception()) {
+      ports.emplace_back("interception.inboundPort", config_.interception().inbound_port());
+      ports.emplace_back("interception.outboundPort", config_.interception().outbound_port());
+    }
+    if (config_.has_outbound()) {
+      ports.emplace_back("outbound.proxyPort", config_.outbound().proxy_port());
+    }
+    if (config_.has_pod()) ports.emplace_back("pod.healthPort", config_.pod().health_port());
+    for (const auto& [path, port] : ports) {
+      const auto [it, is_new] = taken.emplace(port, path);
+      if (is_new || !all_good(path, it->second)) continue;
+      // Blame the key that the user wrote.
+      const std::string& blamed = origins_.is_set(path) ? path : it->second;
+      reporter_.add(blamed,
+                    "the port " + std::to_string(port) + " is also that of " +
+                        (blamed == path ? it->second : path),
+                    "choose another port");
+    }
+  }
+
+  void check_exclusions() {
+    const Interception& interception = config_.interception();
+    check_port_ranges(interception.exclude_inbound_ports(), "interception.excludeInboundPorts");
+    check_port_ranges(interception.exclude_outbound_ports(), "interception.excludeOutboundPorts");
+    for (int i = 0; i < interception.exclude_outbound_addresses_size(); ++i) {
+      const std::string& text = interception.exclude_outbound_addresses(i);
+      const std::string path = item("interception.excludeOutboundAddresses", i);
+      if (!all_good(path) || is_network(text)) continue;
+      reporter_.add(path, quote(text) + " is neither an address nor a network",
+                    "write one such as 169.254.169.254, 10.0.0.0/8 or fd00::/8; names are not "
+                    "resolved");
+    }
+  }
+
+  void check_port_ranges(const google::protobuf::RepeatedPtrField<std::string>& ranges,
+                         const std::string& list) {
+    for (int i = 0; i < ranges.size(); ++i) {
+      const std::string path = item(list, i);
+      if (!all_good(path) || is_port_range(ranges[i])) continue;
+      reporter_.add(path, quote(ranges[i]) + " is neither a port nor a range of ports",
+                    "write one such as 9090 or 8000-8080");
     }
   }
 

@@ -199,6 +199,11 @@ std::vector<Case> probe_cases(const std::string& probe, ProbePart part) {
   };
   const bool threshold = probe == "readinessProbe";  // 1 for the others, as in Kubernetes
   return {
+      one({"httpGet.scheme"}, "httpGet: {port: 81, scheme: HTTPS}",
+          [](const ProbeSpec& spec) {
+            const auto* http = std::get_if<HttpProbe>(&spec.action);
+            return http != nullptr && http->tls;
+          }),
       one({"httpGet.path", "httpGet.port", "httpGet.host", "httpGet.httpHeaders.name",
            "httpGet.httpHeaders.value"},
           "httpGet: {path: '/h?a', port: 81, host: 127.0.0.2, httpHeaders: [{name: A, value: b}]}",
@@ -278,10 +283,14 @@ TEST(EveryKeyTest, HasALine) {
     for (const std::string& key : c.keys)
       EXPECT_EQ(missing.erase(key), 1u) << key << ": no such key";
   }
-  // Read by app.cc and snapshots.cc themselves; of schemes there is only one.
+  // What only a pod has, read where the pod is put together.
+  std::erase_if(missing, [](const std::string& key) {
+    return key.starts_with("interception.") || key.starts_with("outbound.") ||
+           key.starts_with("pod.") || key == "inbound.timeouts.drainDelay";
+  });
+  // Read by app.cc and snapshots.cc themselves.
   EXPECT_THAT(missing, testing::UnorderedElementsAre(
-                           "startupProbe.httpGet.scheme", "livenessProbe.httpGet.scheme",
-                           "readinessProbe.httpGet.scheme", "healing.alert.exec",
+                           "healing.alert.exec", "inbound.timeouts.drainDelay",
                            "snapshots.interval", "snapshots.keepLast", "snapshots.exclude",
                            "snapshots.stopMax", "admin.socket", "admin.listen"));
 }

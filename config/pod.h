@@ -1,0 +1,23 @@
+// Names and places that the injection and the sidecar in the pod agree on.
+#pragma once
+
+#include <string_view>
+
+namespace remora::config {
+
+inline constexpr std::string_view annotation_prefix = "remora.dev/";
+// Written by the injection: config::Injected as JSON. Also the mark that a pod has been injected.
+inline constexpr std::string_view injected_annotation = "remora.dev/injected";
+// A label of this name and value "true" lets the webhook's selector see the pod.
+inline constexpr std::string_view inject_label = "remora.dev/inject";
+
+inline constexpr std::string_view pod_info_dir = "/etc/remora/pod";  // files annotations, labels
+inline constexpr std::string_view pod_config_dir = "/etc/remora/config";
+inline constexpr std::string_view pod_config_key = "remora.yaml";
+inline constexpr std::string_view pod_store_dir = "/var/lib/remora";
+
+// In the environment of each agent container: its own name, by which its processes are found.
+inline constexpr std::string_view agent_env = "REMORA_AGENT";
+inline constexpr std::string_view state_dir_env = "REMORA_STATE_DIR";
+
+}  // namespace remora::config
