@@ -4,6 +4,8 @@
 #include <array>
 #include <atomic>
 #include <barrier>
+#include <cerrno>
+#include <cstddef>
 #include <cstdlib>
 #include <functional>
 #include <map>
@@ -18,7 +20,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/filter.h>
 #include <linux/futex.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -330,6 +334,36 @@ for t in threads: t.join()
     return sample.threads == 3 && sample.all_untimed_futex;
   }));
   EXPECT_THAT(sample.cycle, IsEmpty()) << "Python's locks do not say who holds them";
+}
+
+// From here on the calling process's process_vm_readv fails with EPERM.
+bool refuse_process_vm_readv() {
+  std::array filter = {
+      sock_filter BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      sock_filter BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_process_vm_readv, 0, 1),
+      sock_filter BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+      sock_filter BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const sock_fprog program{.len = filter.size(), .filter = filter.data()};
+  return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+         ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+TEST(ReadDeadlock, IsReadUnderASeccompProfileThatRefusesProcessVmReadv) {
+  constexpr int kFound = 42;
+  const ChildProcess observer([] {
+    const ChildProcess child(
+        [] { deadlock_crosswise({.name = "", .kind = "mutex", .make = make_std_mutexes}); });
+    if (!refuse_process_vm_readv()) ::_exit(1);
+    const bool found =
+        eventually([&] { return read_deadlock("/proc", child.pid()).cycle.size() == 2; });
+    ::kill(child.pid(), SIGKILL);
+    ::_exit(found ? kFound : 2);
+  });
+  siginfo_t end{};
+  ASSERT_EQ(::waitid(P_PID, static_cast<id_t>(observer.pid()), &end, WEXITED | WNOWAIT), 0);
+  EXPECT_EQ(end.si_code, CLD_EXITED);
+  EXPECT_EQ(end.si_status, kFound);
 }
 
 TEST(ReadDeadlock, AProcessThatIsGone) {
