@@ -4,8 +4,10 @@
 #include "checkpoint/cli.h"
 #include "config/cli.h"
 #include "sidecar/admin/status_cli.h"
+#include "sidecar/app/command.h"
 #include "sidecar/app/live_snapshot.h"
 #include "sidecar/app/run.h"
+#include "sidecar/app/sidecar.h"
 #include "sidecar/heal/incident_cli.h"
 
 int main(int argc, char** argv) {
@@ -15,6 +17,7 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   int exit_code = 0;
   remora::add_run_command(app, exit_code);
+  remora::add_sidecar_command(app, exit_code);
   remora::add_incident_commands(app, exit_code);
   remora::checkpoint::add_snapshot_commands(app, exit_code, remora::take_live_snapshot);
   remora::add_status_commands(app, exit_code);

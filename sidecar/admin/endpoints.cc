@@ -13,7 +13,7 @@
 namespace remora {
 namespace {
 
-using Respond = std::move_only_function<void(AdminResponse)>;
+using Respond = ServerRespond;
 
 struct Endpoint {
   std::string_view path;
@@ -50,8 +50,8 @@ AdminDone when_done(Respond respond) {
     if (result) {
       respond({.body = *std::move(result)});
     } else {
-      respond(admin_problem(status_of(result.error().code), "The operation failed.",
-                            result.error().message));
+      respond(problem_response(status_of(result.error().code), "The operation failed.",
+                               result.error().message));
     }
   };
 }
@@ -90,17 +90,19 @@ void answer_drain(AdminSource& source, std::string_view /*query*/, Respond respo
   respond({.status = 202, .body = "{\"draining\":true}\n"});
 }
 
-void answer_snapshot(AdminSource& source, std::string_view /*query*/, Respond respond) {
+void answer_snapshot(AdminSource& source, std::string_view query, Respond respond) {
+  constexpr std::string_view name = "agent=";
   if (!source.snapshot) {
     return respond(
-        admin_problem(404, "There are no snapshots.", "set snapshots.store and agent.stateDir"));
+        problem_response(404, "There are no snapshots.", "set snapshots.store and agent.stateDir"));
   }
-  source.snapshot(when_done(std::move(respond)));
+  source.snapshot(query.starts_with(name) ? query.substr(name.size()) : std::string_view(),
+                  when_done(std::move(respond)));
 }
 
 void answer_incidents(AdminSource& source, std::string_view /*query*/, Respond respond) {
   if (!source.incidents) {
-    return respond(admin_problem(404, "Incidents are not kept.", "set snapshots.store"));
+    return respond(problem_response(404, "Incidents are not kept.", "set snapshots.store"));
   }
   source.incidents(when_done(std::move(respond)));
 }
@@ -116,7 +118,7 @@ constexpr std::array<Endpoint, 8> endpoints = {{
     {"/snapshot", true, false, answer_snapshot},
 }};
 
-AdminResponse not_found(std::string_view path, bool over_tcp) {
+ServerResponse not_found(std::string_view path, bool over_tcp) {
   std::string known;
   for (const Endpoint& endpoint : endpoints) {
     if (over_tcp && !endpoint.on_tcp) continue;
@@ -126,19 +128,10 @@ AdminResponse not_found(std::string_view path, bool over_tcp) {
   std::string detail = "there is ";
   detail.append(known).append("; not ").append(path.substr(0, 200));
   if (over_tcp) detail += "; the Unix socket has more";
-  return admin_problem(404, "There is no such endpoint.", detail);
+  return problem_response(404, "There is no such endpoint.", detail);
 }
 
 }  // namespace
-
-AdminResponse admin_problem(int status, std::string_view title, std::string_view detail) {
-  AdminResponse response;
-  response.status = status;
-  response.content_type = "application/problem+json";
-  response.body = "{\"status\":" + std::to_string(status) + ",\"title\":" + json_string(title) +
-                  ",\"detail\":" + json_string(detail) + "}\n";
-  return response;
-}
 
 bool is_loopback_host(std::string_view host) {
   // A colon outside brackets begins the port; without one, port 0 stands in for it.
@@ -152,8 +145,8 @@ bool is_loopback_host(std::string_view host) {
 
 void answer_admin_request(AdminSource& source, const AdminRequest& request, Respond respond) {
   if (request.over_tcp && !request.host.empty() && !is_loopback_host(request.host)) {
-    return respond(admin_problem(421, "This is not the host that was asked for.",
-                                 "use 127.0.0.1, [::1] or localhost as the host"));
+    return respond(problem_response(421, "This is not the host that was asked for.",
+                                    "use 127.0.0.1, [::1] or localhost as the host"));
   }
   const size_t question = request.path.find('?');
   const std::string_view path = request.path.substr(0, question);
@@ -166,8 +159,8 @@ void answer_admin_request(AdminSource& source, const AdminRequest& request, Resp
   const bool method_fits = endpoint->is_post ? request.method == "POST"
                                              : request.method == "GET" || request.method == "HEAD";
   if (!method_fits) {
-    AdminResponse response = admin_problem(405, "This endpoint has another method.",
-                                           endpoint->is_post ? "use POST" : "use GET");
+    ServerResponse response = problem_response(405, "This endpoint has another method.",
+                                               endpoint->is_post ? "use POST" : "use GET");
     response.allow = endpoint->is_post ? "POST" : "GET, HEAD";
     return respond(std::move(response));
   }

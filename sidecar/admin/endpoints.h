@@ -1,11 +1,10 @@
 // Which answer belongs to which request: the table of endpoints. No I/O.
 #pragma once
 
-#include <functional>
-#include <string>
 #include <string_view>
 
 #include "sidecar/admin/source.h"
+#include "sidecar/serve/message.h"
 
 namespace remora {
 
@@ -18,19 +17,8 @@ struct AdminRequest {
   bool over_tcp = false;
 };
 
-struct AdminResponse {
-  int status = 200;
-  std::string_view content_type = "application/json";  // a literal
-  std::string_view allow = {};                         // a literal; for 405
-  std::string body;
-};
-
 // respond is called exactly once: from inside the call, or later when the source answers later.
-void answer_admin_request(AdminSource& source, const AdminRequest& request,
-                          std::move_only_function<void(AdminResponse)> respond);
-
-// An application/problem+json body (RFC 9457).
-AdminResponse admin_problem(int status, std::string_view title, std::string_view detail);
+void answer_admin_request(AdminSource& source, const AdminRequest& request, ServerRespond respond);
 
 // "localhost", or a loopback address, each with or without a port.
 bool is_loopback_host(std::string_view host);

@@ -15,10 +15,10 @@
 
 namespace remora {
 
-// Of one listener, labelled {listener="inbound"}.
+// Of one listener of one agent, labelled {agent="main",listener="inbound"}.
 class ListenerMetrics {
  public:
-  ListenerMetrics(MetricRegistry& registry, std::string_view listener);
+  ListenerMetrics(MetricRegistry& registry, std::string_view agent, std::string_view listener);
 
   // One finished request. status 0: the caller left before there was a response.
   void on_request_finished(int status, Duration duration) {
@@ -55,11 +55,12 @@ struct HealingTimes {
   std::optional<Duration> total{};
 };
 
-class RemoraMetrics {
+// Of one agent, labelled {agent="main"}.
+class AgentMetrics {
  public:
   // fault_kinds: all names that count_fault will see.
-  RemoraMetrics(MetricRegistry& registry, std::string_view version,
-                std::span<const std::string_view> fault_kinds);
+  AgentMetrics(MetricRegistry& registry, std::string_view agent,
+               std::span<const std::string_view> fault_kinds);
 
   // Names outside fault_kinds are a bug and abort.
   void count_fault(std::string_view kind);
@@ -67,23 +68,29 @@ class RemoraMetrics {
   // duration: of the whole snapshot; stopped: how long the agent stood still for it.
   void count_snapshot(SnapshotOutcome outcome, Duration duration, Duration stopped);
 
-  Counter& agent_restarts;
-  Gauge& agent_up;     // 1 while the agent's process runs
-  Gauge& agent_ready;  // 1 while requests are sent to it
-  Gauge& agent_generation;
+  Counter& restarts;
+  Gauge& up;     // 1 while the agent's process runs
+  Gauge& ready;  // 1 while requests are sent to it
+  Gauge& generation;
   Gauge& incident_open;  // 1 while a fault is being healed
   Gauge& snapshots_kept;
   Gauge& snapshot_stored_bytes;    // its chunks
   Gauge& snapshot_last_timestamp;  // Unix time in seconds; 0: none yet
-  Counter& config_reloads_good;
-  Counter& config_reloads_bad;
-
  private:
   std::vector<std::pair<std::string_view, Counter*>> faults_;
   std::array<Histogram*, 5> healing_{};  // detect, decide, act, ready, total
   std::array<Counter*, snapshot_outcome_count> snapshots_{};
   Histogram& snapshot_duration_;
   Histogram& snapshot_stopped_;
+};
+
+// Of Remora itself.
+class AppMetrics {
+ public:
+  AppMetrics(MetricRegistry& registry, std::string_view version);
+
+  Counter& config_reloads_good;
+  Counter& config_reloads_bad;
 };
 
 // The process_* series that every Prometheus client exports, read from /proc/self on each render.

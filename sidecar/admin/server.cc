@@ -1,63 +1,19 @@
 #include "sidecar/admin/server.h"
 
-#include <algorithm>
 #include <utility>
-#include <vector>
 
-#include "sidecar/admin/connection.h"
-#include "sidecar/net/listener.h"
+#include "sidecar/admin/endpoints.h"
 
 namespace remora {
 
-// One listener with its connections.
-class AdminServer::Endpoint final : public AdminConnectionOwner {
- public:
-  Endpoint(Loop& loop, AdminSource& source, bool over_tcp)
-      : loop_(loop), source_(source), over_tcp_(over_tcp) {}
-
-  Result<void> listen(const SocketAddress& address) {
-    Result<std::unique_ptr<Listener>> listener = Listener::open(
-        loop_, address,
-        [this](std::unique_ptr<Transport> transport) { on_accept(std::move(transport)); });
-    if (!listener) return std::unexpected(std::move(listener.error()));
-    listener_ = *std::move(listener);
-    return {};
-  }
-
-  const SocketAddress& address() const { return listener_->address(); }
-  size_t size() const { return connections_.size(); }
-
- private:
-  void on_accept(std::unique_ptr<Transport> transport) {
-    connections_.push_back(
-        std::make_unique<AdminConnection>(loop_, source_, *this, std::move(transport), over_tcp_));
-    if (connections_.size() >= admin_connections_max) listener_->set_paused(true);
-    connections_.back()->start();
-  }
-
-  void on_connection_closed(AdminConnection& connection) override {
-    const auto it =
-        std::ranges::find(connections_, &connection, &std::unique_ptr<AdminConnection>::get);
-    loop_.defer_delete(std::move(*it));
-    connections_.erase(it);
-    listener_->set_paused(false);
-  }
-
-  Loop& loop_;
-  AdminSource& source_;
-  const bool over_tcp_;
-  std::vector<std::unique_ptr<AdminConnection>> connections_;
-  std::unique_ptr<Listener> listener_;  // dies first: nothing is accepted into what is going away
-};
-
 Result<std::unique_ptr<AdminServer>> AdminServer::start(Loop& loop, const AdminOptions& options,
                                                         AdminSource source) {
-  std::unique_ptr<AdminServer> server(new AdminServer(loop, std::move(source)));
+  std::unique_ptr<AdminServer> server(new AdminServer(std::move(source)));
   if (!options.socket_path.empty()) {
     const Result<SocketAddress> address = unix_socket_address(options.socket_path);
     if (!address) return std::unexpected(Error(address.error()).with_context("admin socket"));
-    Result<std::unique_ptr<Endpoint>> opened = server->open(*address, false);
-    if (!opened) return std::unexpected(std::move(opened.error()));
+    Result<std::unique_ptr<HttpServer>> opened = server->open(loop, *address, false);
+    if (!opened) return std::unexpected(std::move(opened.error()).with_context("admin socket"));
     server->unix_ = *std::move(opened);
   }
   if (options.listen) {
@@ -66,17 +22,12 @@ Result<std::unique_ptr<AdminServer>> AdminServer::start(Loop& loop, const AdminO
                         "admin port: " + options.listen->to_string() +
                             " can be reached from other machines; use a loopback address");
     }
-    Result<std::unique_ptr<Endpoint>> opened = server->open(*options.listen, true);
-    if (!opened) return std::unexpected(std::move(opened.error()));
+    Result<std::unique_ptr<HttpServer>> opened = server->open(loop, *options.listen, true);
+    if (!opened) return std::unexpected(std::move(opened.error()).with_context("admin port"));
     server->tcp_ = *std::move(opened);
   }
   return server;
 }
-
-AdminServer::AdminServer(Loop& loop, AdminSource source)
-    : loop_(loop), source_(std::move(source)) {}
-
-AdminServer::~AdminServer() = default;
 
 std::optional<SocketAddress> AdminServer::tcp_address() const {
   if (!tcp_) return std::nullopt;
@@ -84,17 +35,19 @@ std::optional<SocketAddress> AdminServer::tcp_address() const {
 }
 
 size_t AdminServer::connections() const {
-  return (unix_ ? unix_->size() : 0) + (tcp_ ? tcp_->size() : 0);
+  return (unix_ ? unix_->connections() : 0) + (tcp_ ? tcp_->connections() : 0);
 }
 
-Result<std::unique_ptr<AdminServer::Endpoint>> AdminServer::open(const SocketAddress& address,
-                                                                 bool over_tcp) {
-  auto endpoint = std::make_unique<Endpoint>(loop_, source_, over_tcp);
-  if (Result<void> listening = endpoint->listen(address); !listening) {
-    return std::unexpected(
-        std::move(listening.error()).with_context(over_tcp ? "admin port" : "admin socket"));
-  }
-  return endpoint;
+Result<std::unique_ptr<HttpServer>> AdminServer::open(Loop& loop, const SocketAddress& address,
+                                                      bool over_tcp) {
+  const HttpServerOptions options{.connections_max = admin_connections_max,
+                                  .request_body_bytes_max = admin_request_body_bytes_max};
+  return HttpServer::start(loop, address, options,
+                           [this, over_tcp](const ServerRequest& request, ServerRespond respond) {
+                             answer_admin_request(
+                                 source_, {request.method, request.path, request.host, over_tcp},
+                                 std::move(respond));
+                           });
 }
 
 }  // namespace remora

@@ -11,15 +11,19 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "sidecar/admin/source.h"
 #include "sidecar/base/error.h"
 #include "sidecar/net/loop.h"
 #include "sidecar/net/socket_address.h"
+#include "sidecar/serve/http_server.h"
 
 namespace remora {
 
 inline constexpr size_t admin_connections_max = 16;
+// No endpoint takes a body; a small one is read and ignored, a larger one is refused.
+inline constexpr size_t admin_request_body_bytes_max = 16 * 1024;
 
 struct AdminOptions {
   std::string socket_path;              // empty: no socket
@@ -34,7 +38,7 @@ class AdminServer {
   static Result<std::unique_ptr<AdminServer>> start(Loop& loop, const AdminOptions& options,
                                                     AdminSource source);
   // Closes everything; the socket's file is removed.
-  ~AdminServer();
+  ~AdminServer() = default;
   AdminServer(const AdminServer&) = delete;
   AdminServer& operator=(const AdminServer&) = delete;
 
@@ -43,15 +47,12 @@ class AdminServer {
   size_t connections() const;
 
  private:
-  class Endpoint;
+  explicit AdminServer(AdminSource source) : source_(std::move(source)) {}
+  Result<std::unique_ptr<HttpServer>> open(Loop& loop, const SocketAddress& address, bool over_tcp);
 
-  AdminServer(Loop& loop, AdminSource source);
-  Result<std::unique_ptr<Endpoint>> open(const SocketAddress& address, bool over_tcp);
-
-  Loop& loop_;
   AdminSource source_;
-  std::unique_ptr<Endpoint> unix_;
-  std::unique_ptr<Endpoint> tcp_;
+  std::unique_ptr<HttpServer> unix_;
+  std::unique_ptr<HttpServer> tcp_;
 };
 
 }  // namespace remora

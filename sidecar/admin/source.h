@@ -6,6 +6,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "sidecar/base/error.h"
@@ -35,16 +36,13 @@ struct AdminSnapshots {
   std::string last_error;       // when it failed
 };
 
-// The body of GET /status.
-struct AdminStatus {
-  std::string version;
-  std::string phase;  // of the supervisor: "serving", "backing_off", …
-  AdminReadiness readiness;
-  int64_t remora_pid = 0;
-  double remora_uptime_s = 0;
-  int64_t agent_pid = 0;  // 0: none runs
-  uint64_t agent_generation = 0;
-  double agent_uptime_s = 0;
+struct AdminAgent {
+  std::string name;
+  std::string phase;  // of its supervisor: "serving", "backing_off", …
+  bool ready = false;
+  int64_t pid = 0;  // 0: none runs
+  uint64_t generation = 0;
+  double uptime_s = 0;
   std::string listen;  // "127.0.0.1:8080"; empty: nothing is proxied
   uint64_t requests_in_flight = 0;
   uint64_t requests_held = 0;
@@ -53,6 +51,15 @@ struct AdminStatus {
   uint64_t restarts = 0;
   std::optional<AdminIncident> last_incident;
   std::optional<AdminSnapshots> snapshots;  // absent: no store
+};
+
+// The body of GET /status.
+struct AdminStatus {
+  std::string version;
+  AdminReadiness readiness;  // of all agents together
+  int64_t remora_pid = 0;
+  double remora_uptime_s = 0;
+  std::vector<AdminAgent> agents;  // at least one
 };
 
 // The answer to what takes time: JSON text, or an error. Call it on the loop's thread, at most
@@ -67,7 +74,8 @@ struct AdminSource {
   // Stop taking requests and end, as SIGTERM does. Returns at once.
   std::move_only_function<void()> drain;
   // May be left empty: answered 404 then.
-  std::move_only_function<void(AdminDone)> snapshot;   // takes one now; its description
+  // Takes one now and describes it; agent empty: of the only one.
+  std::move_only_function<void(std::string_view agent, AdminDone)> snapshot;
   std::move_only_function<void(AdminDone)> incidents;  // JSON array, oldest first
 };
 

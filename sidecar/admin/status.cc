@@ -72,9 +72,8 @@ std::string reasons_text(const Json& reasons) {
   return out;
 }
 
-std::string agent_text(const Json& status) {
-  std::string out = text_at(status, "phase");
-  const Json agent = object_at(status, "agent");
+std::string agent_text(const Json& agent) {
+  std::string out = text_at(agent, "name") + ": " + text_at(agent, "phase");
   if (number_at(agent, "pid") > 0) {
     out.append(", pid ").append(count_at(agent, "pid"));
     out.append(", generation ").append(count_at(agent, "generation"));
@@ -111,28 +110,50 @@ std::string snapshots_text(const Json& snapshots, int64_t now_unix_ns) {
   return out;
 }
 
+Json agent_json(const AdminAgent& agent) {
+  return {{"name", agent.name},
+          {"phase", agent.phase},
+          {"ready", agent.ready},
+          {"pid", agent.pid},
+          {"generation", agent.generation},
+          {"uptime_s", agent.uptime_s},
+          {"listen", agent.listen},
+          {"requests",
+           {{"in_flight", agent.requests_in_flight},
+            {"held", agent.requests_held},
+            {"finished", agent.requests_finished},
+            {"replayed", agent.requests_replayed}}},
+          {"restarts", agent.restarts},
+          {"last_incident", incident_json(agent.last_incident)},
+          {"snapshots", snapshots_json(agent.snapshots)}};
+}
+
+void agent_lines(std::string& out, const Json& agent, int64_t now_unix_ns) {
+  const Json requests = object_at(agent, "requests");
+  line(out, "agent", agent_text(agent));
+  if (const std::string listen = text_at(agent, "listen"); !listen.empty()) {
+    line(out, "listen", listen);
+  }
+  line(out, "requests",
+       count_at(requests, "in_flight") + " in flight, " + count_at(requests, "held") + " held, " +
+           count_at(requests, "finished") + " finished, " + count_at(requests, "replayed") +
+           " replayed");
+  line(out, "restarts", count_at(agent, "restarts"));
+  line(out, "incident", incident_text(object_at(agent, "last_incident"), now_unix_ns));
+  line(out, "snapshots", snapshots_text(object_at(agent, "snapshots"), now_unix_ns));
+}
+
 }  // namespace
 
 std::string status_to_json(const AdminStatus& status) {
+  Json agents = Json::array();
+  for (const AdminAgent& agent : status.agents) agents.push_back(agent_json(agent));
   const Json json = {
       {"version", status.version},
-      {"phase", status.phase},
       {"ready", status.readiness.ready},
       {"reasons", status.readiness.reasons},
       {"remora", {{"pid", status.remora_pid}, {"uptime_s", status.remora_uptime_s}}},
-      {"agent",
-       {{"pid", status.agent_pid},
-        {"generation", status.agent_generation},
-        {"uptime_s", status.agent_uptime_s}}},
-      {"listen", status.listen},
-      {"requests",
-       {{"in_flight", status.requests_in_flight},
-        {"held", status.requests_held},
-        {"finished", status.requests_finished},
-        {"replayed", status.requests_replayed}}},
-      {"restarts", status.restarts},
-      {"last_incident", incident_json(status.last_incident)},
-      {"snapshots", snapshots_json(status.snapshots)},
+      {"agents", std::move(agents)},
   };
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
@@ -142,7 +163,8 @@ Result<StatusSummary> summarise_status(std::string_view text, int64_t now_unix_n
     return depth < static_cast<int>(status_json_depth_max);
   };
   const Json status = Json::parse(text, too_deep, false);
-  if (!status.is_object() || text_at(status, "phase").empty()) {
+  const Json agents = object_at(status, "agents");
+  if (!agents.is_array() || agents.empty()) {
     return make_error(ErrorCode::kCorrupt, ErrorSource::kInternal,
                       "the answer is no status of Remora");
   }
@@ -150,21 +172,10 @@ Result<StatusSummary> summarise_status(std::string_view text, int64_t now_unix_n
   const Json ready = object_at(status, "ready");
   summary.ready = ready.is_boolean() && ready.get<bool>();
   const std::string reasons = reasons_text(object_at(status, "reasons"));
-  const Json requests = object_at(status, "requests");
   const Json remora = object_at(status, "remora");
   std::string& out = summary.text;
-  line(out, "agent", agent_text(status));
   line(out, "ready", summary.ready ? "yes" : "no" + (reasons.empty() ? "" : ": " + reasons));
-  if (const std::string listen = text_at(status, "listen"); !listen.empty()) {
-    line(out, "listen", listen);
-  }
-  line(out, "requests",
-       count_at(requests, "in_flight") + " in flight, " + count_at(requests, "held") + " held, " +
-           count_at(requests, "finished") + " finished, " + count_at(requests, "replayed") +
-           " replayed");
-  line(out, "restarts", count_at(status, "restarts"));
-  line(out, "incident", incident_text(object_at(status, "last_incident"), now_unix_ns));
-  line(out, "snapshots", snapshots_text(object_at(status, "snapshots"), now_unix_ns));
+  for (const Json& agent : agents) agent_lines(out, agent, now_unix_ns);
   line(out, "remora",
        text_at(status, "version") + ", pid " + count_at(remora, "pid") + ", up " +
            short_duration(number_at(remora, "uptime_s")));

@@ -1,99 +1,111 @@
-// The composition root of `remora run`: everything is made, wired and taken down here, in visible
-// order. Nothing else knows all the parts.
-//
-//   callers -> ProxyServer -> agent (child process)
-//                  |             |
-//     in-flight, bytes      exits, output
-//                  v             v
-//   ProgressSampler, Prober -> Supervisor (classify, decide, act) -> gate, child, snapshots
+// The composition root of a running Remora: everything is made, wired and taken down here, in
+// visible order. `remora run` has one agent, its child; `remora sidecar` has the agents of its pod.
+// What belongs to one agent is in AgentUnit; what they share is here: loop, metrics, admin,
+// signals.
 #pragma once
 
 #include <functional>
+#include <list>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "config/isolated_load.h"
 #include "sidecar/admin/server.h"
-#include "sidecar/app/options_from_config.h"
-#include "sidecar/app/snapshots.h"
-#include "sidecar/heal/alert.h"
-#include "sidecar/heal/incident_log.h"
-#include "sidecar/heal/supervisor.h"
-#include "sidecar/local/child_agent.h"
+#include "sidecar/app/agent_unit.h"
 #include "sidecar/net/event_loop.h"
-#include "sidecar/proxy/proxy_server.h"
 
 namespace remora {
 
-class App final : GateControl, DrainControl, RequestObserver {
+// A whole configuration, as it was loaded or reloaded.
+struct AppConfig {
+  config::Config shared;         // of admin and log
+  std::vector<AppAgent> agents;  // at least one; a reload may not change their names
+  // Where all agents' callers arrive; none: each agent's own inbound.listen.
+  std::optional<SocketAddress> capture;
+  std::string yaml;  // what is in force, secrets redacted
+  std::string json;
+};
+
+// What tells one command from another.
+struct AppRole {
+  std::move_only_function<AgentWorld(Loop&, const AppAgent&)> make_world;
+  std::move_only_function<Result<AppConfig>()> reload;
+  SupervisorTraits traits;
+  // Outlives its agents: only a signal ends it.
+  bool stays = false;
+  // Between the end of readiness and the end of service: by then nobody sends anything here.
+  Duration leave_delay{0};
+};
+
+class App {
  public:
-  using Reload = std::move_only_function<Result<config::IsolatedLoad>()>;
+  // Opens and binds everything; starts nothing. Errors: those of AgentUnit::create, and a busy
+  // admin socket or port.
+  static Result<std::unique_ptr<App>> create(AppConfig config, AppRole role);
+  ~App();
 
-  // Opens and binds everything; starts nothing. Errors: a busy port, an unwritable store, a store
-  // of a newer format (kUnsupportedVersion), an address that does not parse (kInvalidArgument).
-  static Result<std::unique_ptr<App>> create(config::IsolatedLoad config, Reload reload);
-  ~App() override;
-
-  // Until the agent has ended for good; returns the exit code.
+  // Until the agents have ended for good; returns the exit code: the first one that isn't 0.
   int run();
 
- private:
-  App(config::IsolatedLoad config, Reload reload);
-  Result<void> open_store();
-  Result<void> open_proxy();
-  Result<void> open_admin();
-  Result<void> make_health();
-  void make_supervisor();
-  AdminSource admin_source();
+  // For what a role adds. All on the loop's thread.
+  Loop& loop() { return loop_; }
+  const std::vector<std::unique_ptr<AgentUnit>>& units() const { return units_; }
   AdminReadiness readiness() const;
+  std::string render_metrics() { return registry_.render(); }
+  // Ends all agents: readiness goes, after leave_delay the last requests are done, then the agents
+  // end. Every further call hastens.
+  void shutdown();
+  // The same, with the agents stopped by somebody else once their requests are done.
+  void leave();
+  bool leaving() const { return leaving_; }
+  // done is called with true once the end has begun, with false when it has not within wait.
+  void when_leaving(Duration wait, std::move_only_function<void(bool leaving)> done);
+  // done is called once no agent has a request any more; at once when it is so already.
+  void when_drained(Task done);
+  void reload();
+
+ private:
+  App(AppConfig config, AppRole role);
+  Result<void> make_units();
+  Result<void> open_capture();
+  Result<void> open_admin();
+  AdminSource admin_source();
   AdminStatus status() const;
   void list_incidents(AdminDone done) const;
-  void collect_metrics();
-  void on_incident(const Incident& incident);
-  void set_serving(bool serving);
+  void take_snapshot(std::string_view agent, AdminDone done);
   void watch_signals();
-  void reload();
-  void on_agent_started(const AgentInstance& instance);
-  void on_agent_stopped();
-  void on_probe_result(const ProbeResult& result);
-  InFlight in_flight() const;
-  std::vector<std::string> in_flight_texts() const;
+  void on_drained();
+  void on_finished(int exit_code);
+  void stop_if_over();
+  Result<void> check(const AppConfig& fresh) const;
 
-  // GateControl
-  void agent_up(uint64_t generation) override;
-  void agent_down(std::string_view reason) override;
-  // DrainControl
-  void begin_drain(Duration wait_max, Task done) override;
-  // RequestObserver
-  void on_request_finished(const ExchangeInfo& info) override;
-
-  config::IsolatedLoad loaded_;
-  const config::Config& config_ = loaded_.config;
-  Reload reload_;
+  AppConfig config_;
+  AppRole role_;
   int exit_code_ = 0;
-  AgentInstance agent_;  // pid 0: none runs
-  MonotonicTime agent_started_at_{};
-  std::optional<AdminIncident> last_incident_;
+  size_t drained_ = 0;
+  size_t finished_ = 0;
+  bool leaving_ = false;
+  bool stopping_ = false;
+  struct LeaveWaiter {
+    std::move_only_function<void(bool leaving)> done;
+    Subscription limit;
+  };
+  std::list<LeaveWaiter> leave_waiters_;
+  std::vector<Task> drain_waiters_;
 
   // In order of making; destroyed in reverse.
   EventLoop loop_;
   const MonotonicTime began_at_ = loop_.clock().now();
-  AgentGate gate_{loop_};
   MetricRegistry registry_;
-  RemoraMetrics metrics_;
-  ListenerMetrics inbound_metrics_{registry_, "inbound"};
-  std::unique_ptr<Snapshots> snapshots_;  // none without a store and a state directory
-  std::unique_ptr<IncidentLog> incidents_;
-  std::unique_ptr<ExecAlerter> alerter_;
-  std::unique_ptr<ProxyServer> proxy_;  // none without an appPort
-  std::unique_ptr<ChildAgent> child_;
-  std::unique_ptr<Prober> prober_;
-  std::unique_ptr<ProgressSampler> sampler_;
-  std::unique_ptr<Supervisor> supervisor_;
+  AppMetrics metrics_{registry_, REMORA_VERSION};
+  std::vector<std::unique_ptr<AgentUnit>> units_;
+  std::unique_ptr<InboundCapture> capture_;
   std::unique_ptr<AdminServer> admin_;  // none without a socket or a port
   std::vector<Subscription> signals_;
   Subscription trim_;
+  Subscription leave_timer_;
 };
 
 }  // namespace remora

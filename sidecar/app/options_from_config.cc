@@ -24,7 +24,11 @@ Result<ProbeAction> probe_action(const config::Config& config, const config::Pro
     const config::HttpGetAction& get = probe.http_get();
     Result<SocketAddress> address = agent_address(config, get.host(), get.port());
     if (!address) return std::unexpected(std::move(address.error()));
-    HttpProbe action{.address = *address, .path = get.path(), .host = {}, .headers = {}};
+    HttpProbe action{.address = *address,
+                     .path = get.path(),
+                     .host = {},
+                     .headers = {},
+                     .tls = get.scheme() == "HTTPS"};
     for (const config::HttpHeader& header : get.http_headers()) {
       action.headers.emplace_back(header.name(), header.value());
     }

@@ -1,11 +1,9 @@
 #include "sidecar/app/run.h"
 
 #include <CLI/CLI.hpp>
-#include <cstdio>
-#include <optional>
 
-#include "config/isolated_load.h"
 #include "sidecar/app/app.h"
+#include "sidecar/app/command.h"
 
 namespace remora {
 namespace {
@@ -36,43 +34,36 @@ std::vector<config::Override> overrides_of(const RunArguments& arguments) {
   return overrides;
 }
 
-int report(const Error& error, int exit_code) {
-  std::fprintf(stderr, "remora: %s\n", error.message.c_str());
-  return exit_code;
-}
-
 // The configuration as it is now, from file and command line; also used for every reload.
-Result<config::IsolatedLoad> load(const RunArguments& arguments) {
-  const std::vector<config::Override> overrides = overrides_of(arguments);
-  Result<config::IsolatedLoad> loaded = config::load_isolated(arguments.config_file, overrides);
-  if (!loaded) return loaded;
-  if (!loaded->ok()) {
-    std::string message;
-    for (const config::Problem& problem : loaded->problems) {
-      if (!message.empty()) message += "\nremora: ";
-      message += config::format_problem(problem);
-    }
-    return make_error(ErrorCode::kInvalidArgument, ErrorSource::kConfig, std::move(message));
-  }
+Result<AppConfig> load(const RunArguments& arguments) {
+  Result<config::IsolatedLoad> loaded =
+      load_checked(arguments.config_file, overrides_of(arguments));
+  if (!loaded) return std::unexpected(std::move(loaded.error()));
   if (loaded->config.agent().command().empty()) {
     return make_error(ErrorCode::kInvalidArgument, ErrorSource::kConfig,
                       "no command to run; write it after --, as in: remora run --app-port 8000 -- "
                       "python3 agent.py");
   }
-  return loaded;
+  return app_config("agent", std::move(*loaded));
+}
+
+AgentWorld make_child(Loop& loop, const AppAgent& agent) {
+  auto child = std::make_unique<ChildAgent>(loop, child_options(agent.config));
+  ChildAgent* const runs = child.get();
+  return {.orchestrator = std::move(child), .reload = [runs](const config::Config& config) {
+            runs->set_options(child_options(config));
+          }};
 }
 
 int run(const RunArguments& arguments) {
-  Result<config::IsolatedLoad> config = load(arguments);
-  if (!config) return report(config.error(), exit_usage);
-  Result<std::unique_ptr<App>> app =
-      App::create(std::move(*config), [arguments] { return load(arguments); });
-  if (!app) {
-    const ErrorCode code = app.error().code;
-    return report(app.error(), code == ErrorCode::kUnsupportedVersion ? exit_newer_store
-                               : code == ErrorCode::kInvalidArgument  ? exit_usage
-                                                                      : exit_environment);
-  }
+  Result<AppConfig> config = load(arguments);
+  if (!config) return report_failure(config.error(), exit_usage);
+  AppRole role;
+  role.make_world = make_child;
+  role.leave_delay = config::to_duration(config->shared.inbound().timeouts().drain_delay());
+  role.reload = [arguments] { return load(arguments); };
+  Result<std::unique_ptr<App>> app = App::create(std::move(*config), std::move(role));
+  if (!app) return report_failure(app.error(), exit_code_of(app.error()));
   const int exit_code = (*app)->run();
   app->reset();
   flush_log();

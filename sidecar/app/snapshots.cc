@@ -13,7 +13,7 @@
 namespace remora {
 
 Result<std::unique_ptr<Snapshots>> Snapshots::open(Loop& loop, const config::Config& config,
-                                                   RemoraMetrics& metrics) {
+                                                   AgentMetrics& metrics) {
   const std::string& state_dir = config.agent().state_dir();
   const config::Snapshots& options = config.snapshots();
   std::unique_ptr<Snapshots> snapshots(
@@ -39,7 +39,7 @@ Result<std::unique_ptr<Snapshots>> Snapshots::open(Loop& loop, const config::Con
   return snapshots;
 }
 
-Snapshots::Snapshots(Loop& loop, Duration interval, RemoraMetrics& metrics)
+Snapshots::Snapshots(Loop& loop, Duration interval, AgentMetrics& metrics)
     : loop_(loop), interval_(interval), metrics_(metrics) {}
 
 void Snapshots::set_serving(bool serving) {

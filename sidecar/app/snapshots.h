@@ -20,7 +20,7 @@ class Snapshots final : public StateKeeper {
  public:
   // Errors: an unwritable or full store, kUnsupportedVersion for one of a newer format.
   static Result<std::unique_ptr<Snapshots>> open(Loop& loop, const config::Config& config,
-                                                 RemoraMetrics& metrics);
+                                                 AgentMetrics& metrics);
 
   // The process group that stands still while files are copied; 0: none runs.
   void set_agent(pid_t pgid) { agent_ = pgid; }
@@ -36,13 +36,13 @@ class Snapshots final : public StateKeeper {
   void restore_latest(std::move_only_function<void(Result<RestoredSnapshot>)> done) override;
 
  private:
-  Snapshots(Loop& loop, Duration interval, RemoraMetrics& metrics);
+  Snapshots(Loop& loop, Duration interval, AgentMetrics& metrics);
   void schedule();
   std::string on_taken(const checkpoint::TakeResult& result);
 
   Loop& loop_;
   Duration interval_;
-  RemoraMetrics& metrics_;
+  AgentMetrics& metrics_;
   pid_t agent_ = 0;
   bool serving_ = false;
   AdminSnapshots status_;

@@ -17,8 +17,11 @@ struct AgentInstance {
   pid_t pid = 0;
 };
 
+// Nobody could say how it ended: only a parent is told by every kernel.
+inline constexpr int exit_code_unknown = -1;
+
 struct AgentExit {
-  int exit_code = 0;  // as a shell shows it: 128 + signal when killed by one
+  int exit_code = 0;  // as a shell shows it: 128 + signal when killed by one; or exit_code_unknown
   int signal = 0;     // 0 when it exited by itself
   // Evidence that the kernel's OOM killer did it: the cgroup's oom_kill counter rose.
   bool oom_killed = false;
@@ -46,6 +49,9 @@ class Orchestrator {
   // The last lines that an instance printed (stdout and stderr, newest last), at most log_tail
   // bytes kept; empty for unknown generations. The last two instances are kept.
   virtual std::string log_tail(uint64_t generation) const = 0;
+  // Somebody else decides when an instance starts (a kubelet with its back-off): start_agent() lets
+  // the next one begin, however long that takes.
+  virtual bool started_by_others() const { return false; }
 };
 
 }  // namespace remora

@@ -109,6 +109,11 @@ void Supervisor::on_agent_started(const AgentInstance& instance) {
   instance_ = instance;
   log_info("agent_started", {{"generation", instance.generation}, {"pid", instance.pid}});
   classifier_.observe({seams_.loop.now(), AgentStarted{instance.generation, instance.pid}});
+  if (seams_.orchestrator.started_by_others()) {
+    // How long it was awaited says nothing about it.
+    start_began_at_ = seams_.loop.now();
+    if (incident_) limit_step();
+  }
   if (hooks_.on_agent_started) hooks_.on_agent_started(instance);
   advance();
 }
@@ -155,7 +160,7 @@ void Supervisor::on_agent_exited(uint64_t generation, const AgentExit& exit) {
                              later(&Supervisor::note_drained));
   }
   const bool unexpected = phase_ == Phase::kWarmingUp || phase_ == Phase::kServing;
-  if (unexpected && exit.exit_code == 0 && exit.signal == 0) {
+  if (unexpected && options_.clean_end_is_final && exit.exit_code == 0 && exit.signal == 0) {
     clean_end_ = true;
   } else if (unexpected) {
     pending_fault_ = fault_of_exit(exit, std::move(found));
@@ -217,7 +222,10 @@ void Supervisor::advance() {
   advancing_ = false;
 }
 
-bool Supervisor::is_ending() const { return phase_ >= Phase::kDraining; }
+bool Supervisor::is_ending() const {
+  return phase_ >= Phase::kDraining &&
+         (phase_ != Phase::kGivingUp || options_.ends_when_giving_up || stops_requested_ > 0);
+}
 
 Phase Supervisor::next_phase() const {
   if (is_ending()) return next_ending_phase();
@@ -245,6 +253,8 @@ Phase Supervisor::next_phase() const {
                                                                : Phase::kCheckingState;
     case Phase::kRestoring:
       return restored_ ? Phase::kStarting : phase_;
+    case Phase::kGivingUp:
+      return alerted_ || wait_over_ ? Phase::kCheckingState : phase_;
     default:
       return phase_;
   }
@@ -344,13 +354,17 @@ void Supervisor::enter_starting() {
     Incident& record = incident_->record;
     record.acted_at_unix_ns = record.steps.back().acted_at_unix_ns = unix_ns_now();
     write_incident(record);
-    const Duration limit = step_time_limit();
-    step_timer_ = seams_.loop.add_timer(limit, [this, limit] {
-      step_failure_ = fmt::format("not ready within {:g} s", to_seconds(limit));
-      advance();
-    });
+    if (!seams_.orchestrator.started_by_others()) limit_step();
   }
   seams_.orchestrator.start_agent();
+}
+
+void Supervisor::limit_step() {
+  const Duration limit = step_time_limit();
+  step_timer_ = seams_.loop.add_timer(limit, [this, limit] {
+    step_failure_ = fmt::format("not ready within {:g} s", to_seconds(limit));
+    advance();
+  });
 }
 
 Duration Supervisor::step_time_limit() const {
@@ -360,6 +374,7 @@ Duration Supervisor::step_time_limit() const {
 void Supervisor::enter_serving() {
   const MonotonicTime now = seams_.loop.now();
   step_timer_.cancel();
+  gave_up_ = false;
   longest_start_ = std::max(longest_start_, now - start_began_at_);
   if (incident_) {
     history_.note_ready(now);
@@ -430,6 +445,7 @@ void Supervisor::enter_draining(Phase from) {
 
 void Supervisor::enter_terminating() {
   set_gate(false, "stopping");
+  if (hooks_.on_drained) hooks_.on_drained();
   if (agent_ == AgentState::kNone) return;
   stop_sent_ = true;
   seams_.orchestrator.stop_agent(stops_requested_ > 1 ? Duration{0} : options_.stop_grace);
@@ -446,8 +462,12 @@ void Supervisor::enter_final_snapshot() {
 
 void Supervisor::enter_giving_up() {
   exit_code_ = last_exit_ && last_exit_->exit_code != 0 ? last_exit_->exit_code : exit_code_gave_up;
+  gave_up_ = true;
+  alerted_ = false;
   close_incident(ClosedReason::kGaveUp, "gave up");
-  seams_.drain.begin_drain(Duration{0}, later(&Supervisor::note_drained));
+  if (options_.ends_when_giving_up) {
+    seams_.drain.begin_drain(Duration{0}, later(&Supervisor::note_drained));
+  }
   limit_phase(milliseconds(give_up_wait_ms_max));
 }
 

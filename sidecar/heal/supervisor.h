@@ -70,6 +70,12 @@ struct SupervisorOptions {
   // The same for an agent that is ill: it rarely listens, and callers wait.
   Duration heal_stop_grace = std::chrono::seconds(1);
   Duration drain_wait = std::chrono::seconds(25);
+  // What an end with exit code 0 means: the agent has finished its work; or (false) it is to be
+  // started again, as a Deployment's containers are.
+  bool clean_end_is_final = true;
+  // False: after giving up it goes on watching. Whoever starts the agent (a kubelet) goes on too,
+  // and an agent that comes back by itself is served again.
+  bool ends_when_giving_up = true;
   // Tells incidents of the same millisecond apart; any random bits.
   uint64_t random_seed = 0;
 };
@@ -124,6 +130,8 @@ struct SupervisorHooks {
   // Begin and end probing and sampling.
   std::move_only_function<void(const AgentInstance&)> on_agent_started;
   std::move_only_function<void()> on_agent_stopped;
+  // Told to end, and the last requests are done: the agent may go now.
+  std::move_only_function<void()> on_drained;
   // One last snapshot; the agent has ended. Call done when it is stored or can't be.
   std::move_only_function<void(Task done)> final_snapshot;
   // The end: nothing is running any more.
@@ -159,6 +167,10 @@ class Supervisor final : private OrchestratorEvents {
   Phase phase() const { return phase_; }
   bool serving() const { return gate_open_; }
   const AgentInstance& instance() const { return instance_; }
+  // The agent has been asked for: its state was checked, and restored where that was needed.
+  bool has_begun() const { return starts_ > 0; }
+  // It gave up, and the agent has not been ready since (only without ends_when_giving_up).
+  bool gave_up() const { return gave_up_; }
   uint64_t restarts() const { return starts_ == 0 ? 0 : starts_ - 1; }
   // The incident being healed; nullptr: none.
   const Incident* open_incident() const { return incident_ ? &incident_->record : nullptr; }
@@ -233,6 +245,7 @@ class Supervisor final : private OrchestratorEvents {
 
   void set_gate(bool open, std::string_view reason);
   Duration step_time_limit() const;
+  void limit_step();
 
   SupervisorSeams seams_;
   SupervisorOptions options_;
@@ -277,6 +290,7 @@ class Supervisor final : private OrchestratorEvents {
   uint64_t writes_done_ = 0;
   uint64_t intent_write_ = 0;  // the one that enter_recording_intent waits for
   bool gate_open_ = false;
+  bool gave_up_ = false;
   uint64_t starts_ = 0;
   int exit_code_ = 0;
   MonotonicTime start_began_at_{};

@@ -46,6 +46,7 @@ std::string_view last_line(std::string_view text) {
 }
 
 std::string describe_exit(const AgentExited& exited) {
+  if (exited.exit_code < 0) return "ended, exit code unknown";
   if (exited.signal == 0) return fmt::format("exited with code {}", exited.exit_code);
   const char* name = ::sigabbrev_np(exited.signal);
   return fmt::format("killed by signal {} (SIG{})", exited.signal, name == nullptr ? "?" : name);

@@ -7,20 +7,34 @@
 #include "sidecar/health/probe_attempt.h"
 #include "sidecar/http/codec.h"
 #include "sidecar/net/tcp.h"
+#include "sidecar/net/tls.h"
 
 namespace remora {
 namespace {
 
+// Its own time limit would be one more answer to the attempt's question.
+std::unique_ptr<Transport> connect_to(Loop& loop, const SocketAddress& address) {
+  return connect_socket(loop, address, Duration::zero());
+}
+
+std::unique_ptr<Transport> connect_to(Loop& loop, const HttpProbe& probe) {
+  std::unique_ptr<Transport> plain = connect_to(loop, probe.address);
+  if (!probe.tls) return plain;
+  // One for all: nothing in it belongs to an agent.
+  static const auto context = make_tls_client_context({});
+  if (!context) std::abort();  // only trusted certificates can be wrong
+  return wrap_tls_client(loop, *context, std::move(plain), probe.host);
+}
+
 // What all three share: a connection, a time limit, and exactly one answer.
 class NetworkAttempt : public ProbeAttempt, public TransportEvents {
  public:
-  NetworkAttempt(Loop& loop, const SocketAddress& address, Duration timeout, std::string what,
-                 ProbeDone done)
+  NetworkAttempt(Loop& loop, std::unique_ptr<Transport> transport, Duration timeout,
+                 std::string what, ProbeDone done)
       : loop_(loop),
         what_(std::move(what)),
         done_(std::move(done)),
-        // Its own time limit would be one more answer to the same question.
-        transport_(connect_socket(loop, address, Duration::zero())) {
+        transport_(std::move(transport)) {
     timer_ = loop_.add_timer(timeout, [this, timeout] {
       answer({.ok = false,
               .timed_out = true,
@@ -82,15 +96,17 @@ class NetworkAttempt : public ProbeAttempt, public TransportEvents {
 class TcpAttempt final : public NetworkAttempt {
  public:
   using NetworkAttempt::NetworkAttempt;
+
+ private:
   void on_connected() override { succeed(); }
 };
 
 // HTTP/1.1 and gRPC: a request through one of the client codecs.
 class CodecAttempt : public NetworkAttempt, public http::CodecEvents {
  public:
-  CodecAttempt(Loop& loop, const SocketAddress& address, Duration timeout, std::string what,
+  CodecAttempt(Loop& loop, std::unique_ptr<Transport> transport, Duration timeout, std::string what,
                ProbeDone done, bool http2)
-      : NetworkAttempt(loop, address, timeout, std::move(what), std::move(done)),
+      : NetworkAttempt(loop, std::move(transport), timeout, std::move(what), std::move(done)),
         codec_(http2 ? http::make_h2_codec(http::Role::kClient, *this, limits_)
                      : http::make_h1_codec(http::Role::kClient, *this, limits_)) {}
 
@@ -135,14 +151,15 @@ class CodecAttempt : public NetworkAttempt, public http::CodecEvents {
 class HttpAttempt final : public CodecAttempt {
  public:
   HttpAttempt(Loop& loop, const HttpProbe& probe, Duration timeout, ProbeDone done)
-      : CodecAttempt(loop, probe.address, timeout, "GET " + probe.path, std::move(done), false),
+      : CodecAttempt(loop, connect_to(loop, probe), timeout, "GET " + probe.path, std::move(done),
+                     false),
         probe_(probe) {}
 
  private:
   void send() override {
     http::RequestHead head;
     head.method = "GET";
-    head.scheme = "http";
+    head.scheme = probe_.tls ? "https" : "http";
     head.path = probe_.path;
     head.authority =
         head.arena->copy(probe_.host.empty() ? probe_.address.to_string() : probe_.host);
@@ -206,7 +223,7 @@ int health_status_of(std::string_view frame) {
 class GrpcAttempt final : public CodecAttempt {
  public:
   GrpcAttempt(Loop& loop, const GrpcProbe& probe, Duration timeout, ProbeDone done)
-      : CodecAttempt(loop, probe.address, timeout,
+      : CodecAttempt(loop, connect_to(loop, probe.address), timeout,
                      "grpc.health.v1.Health/Check \"" + probe.service + "\"", std::move(done),
                      true),
         probe_(probe) {}
@@ -279,8 +296,9 @@ std::unique_ptr<ProbeAttempt> start_attempt(Loop& loop, const HttpProbe& probe, 
 }
 std::unique_ptr<ProbeAttempt> start_attempt(Loop& loop, const TcpProbe& probe, Duration timeout,
                                             ProbeDone done) {
-  return begun(std::make_unique<TcpAttempt>(
-      loop, probe.address, timeout, "connect to " + probe.address.to_string(), std::move(done)));
+  return begun(std::make_unique<TcpAttempt>(loop, connect_to(loop, probe.address), timeout,
+                                            "connect to " + probe.address.to_string(),
+                                            std::move(done)));
 }
 std::unique_ptr<ProbeAttempt> start_attempt(Loop& loop, const GrpcProbe& probe, Duration timeout,
                                             ProbeDone done) {

@@ -35,6 +35,8 @@ struct HttpProbe {
   std::string path = "/";  // with query
   std::string host;        // Host field; empty: the address
   std::vector<std::pair<std::string, std::string>> headers;
+  // HTTPS; whose certificate it is, is not checked, as by the kubelet.
+  bool tls = false;
 };
 struct TcpProbe {
   SocketAddress address;

@@ -14,9 +14,9 @@
 #include <unistd.h>
 
 #include "sidecar/base/log.h"
+#include "sidecar/health/oom_counter.h"
+#include "sidecar/health/process_tree.h"
 #include "sidecar/local/agent_output.h"
-#include "sidecar/local/oom_counter.h"
-#include "sidecar/local/process_tree.h"
 #include "sidecar/local/spawn.h"
 
 namespace remora {

@@ -46,6 +46,14 @@ Error listen_error(int err, const SocketAddress& address) {
 
 Result<std::unique_ptr<Listener>> Listener::open(Loop& loop, const SocketAddress& address,
                                                  AcceptCallback on_accept) {
+  return open_raw(loop, address,
+                  [&loop, on_accept = std::move(on_accept)](UniqueFd fd, std::string peer) mutable {
+                    on_accept(adopt_socket(loop, std::move(fd), std::move(peer)));
+                  });
+}
+
+Result<std::unique_ptr<Listener>> Listener::open_raw(Loop& loop, const SocketAddress& address,
+                                                     RawAcceptCallback on_accept) {
   UniqueFd fd(::socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!fd) return std::unexpected(listen_error(errno, address));
   const bool is_unix = address.family() == AF_UNIX;
@@ -69,7 +77,8 @@ Result<std::unique_ptr<Listener>> Listener::open(Loop& loop, const SocketAddress
   return std::unique_ptr<Listener>(new Listener(loop, std::move(fd), *real, std::move(on_accept)));
 }
 
-Listener::Listener(Loop& loop, UniqueFd fd, const SocketAddress& address, AcceptCallback on_accept)
+Listener::Listener(Loop& loop, UniqueFd fd, const SocketAddress& address,
+                   RawAcceptCallback on_accept)
     : loop_(loop), fd_(std::move(fd)), address_(address), on_accept_(std::move(on_accept)) {
   watch_ = loop_.watch_fd(fd_.get(), FdEvents::kRead, [this](FdEvents) { accept_some(); });
 }
@@ -97,7 +106,7 @@ void Listener::accept_some() {
       return;
     }
     const SocketAddress peer(reinterpret_cast<const sockaddr*>(&storage), length);
-    on_accept_(adopt_socket(loop_, std::move(fd), peer.to_string()));
+    on_accept_(std::move(fd), peer.to_string());
   }
 }
 

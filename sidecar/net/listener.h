@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "sidecar/base/error.h"
 #include "sidecar/base/handle.h"
@@ -21,12 +22,16 @@ inline constexpr int listen_backlog = 1024;
 class Listener {
  public:
   using AcceptCallback = std::move_only_function<void(std::unique_ptr<Transport>)>;
+  using RawAcceptCallback = std::move_only_function<void(UniqueFd fd, std::string peer)>;
 
   // Binds and listens. kAlreadyExists when the address is in use; the message says what to do.
   // A Unix socket's file is created with mode 0600 and removed by the destructor; a stale one is
   // replaced only when nobody listens on it.
   static Result<std::unique_ptr<Listener>> open(Loop& loop, const SocketAddress& address,
                                                 AcceptCallback on_accept);
+  // The same, for those who must see the socket before it becomes a transport.
+  static Result<std::unique_ptr<Listener>> open_raw(Loop& loop, const SocketAddress& address,
+                                                    RawAcceptCallback on_accept);
   ~Listener();
   Listener(const Listener&) = delete;
   Listener& operator=(const Listener&) = delete;
@@ -37,14 +42,14 @@ class Listener {
   void set_paused(bool paused);
 
  private:
-  Listener(Loop& loop, UniqueFd fd, const SocketAddress& address, AcceptCallback on_accept);
+  Listener(Loop& loop, UniqueFd fd, const SocketAddress& address, RawAcceptCallback on_accept);
   void accept_some();
   void sleep_on_exhaustion();
 
   Loop& loop_;
   UniqueFd fd_;
   SocketAddress address_;
-  AcceptCallback on_accept_;
+  RawAcceptCallback on_accept_;
   bool paused_ = false;
   Subscription backoff_;
   std::unique_ptr<FdWatch> watch_;

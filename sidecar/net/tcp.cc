@@ -22,6 +22,11 @@ void set_no_delay(int fd) {
   ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
 }
 
+bool set_priority(int fd, int priority) {
+  return priority == 0 ||
+         ::setsockopt(fd, SOL_SOCKET, SO_PRIORITY, &priority, sizeof priority) == 0;
+}
+
 class SocketTransport final : public Transport {
  public:
   SocketTransport(Loop& loop, UniqueFd fd, std::string peer)
@@ -162,10 +167,13 @@ std::unique_ptr<Transport> adopt_socket(Loop& loop, UniqueFd fd, std::string pee
 }
 
 std::unique_ptr<Transport> connect_socket(Loop& loop, const SocketAddress& address,
-                                          Duration timeout) {
+                                          Duration timeout, int socket_priority) {
   UniqueFd fd(::socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   int error = 0;
-  if (!fd || ::connect(fd.get(), address.get(), address.length()) != 0) error = errno;
+  if (!fd || !set_priority(fd.get(), socket_priority) ||
+      ::connect(fd.get(), address.get(), address.length()) != 0) {
+    error = errno;
+  }
   auto transport = std::make_unique<SocketTransport>(loop, std::move(fd), address.to_string());
   transport->set_connecting(timeout, error);
   return transport;

@@ -20,10 +20,13 @@ constexpr milliseconds kRefusedDelayMax{500};
 // The proxy's tick is coarse; a deadline nearer than this gets a timer of its own.
 constexpr milliseconds kPreciseDeadlineBelow{2000};
 
-bool response_has_no_natural_end(const http::ResponseHead& head) {
-  if (head.status == 101) return true;
+bool has_type(const http::ResponseHead& head, std::string_view prefix) {
   const auto type = head.headers.find("content-type");
-  return type && (type->starts_with("text/event-stream") || type->starts_with("application/grpc"));
+  return type && type->starts_with(prefix);
+}
+
+bool is_websocket(const http::ResponseHead& head) {
+  return head.status == 101 && http::iequals(head.upgrade, "websocket");
 }
 
 }  // namespace
@@ -203,7 +206,10 @@ void Exchange::on_upstream_response(http::ResponseHead head, bool end) {
   deadline_ = MonotonicTime::max();
   info_.status = head.status;
   info_.response_began_at = context_.loop.now();
-  is_stream_ = response_has_no_natural_end(head);
+  is_event_stream_ = !head.content_length && has_type(head, "text/event-stream");
+  is_stream_ = head.status == 101 || has_type(head, "text/event-stream") ||
+               has_type(head, "application/grpc");
+  if (is_websocket(head)) websocket_ = std::make_unique<http::WebSocketFrames>();
   for (size_t i = filters_entered_; i-- > 0;) {
     (*filters_)[i]->on_response_head(*this, head);
   }
@@ -215,6 +221,7 @@ void Exchange::on_upstream_data(std::span<const uint8_t> bytes) {
   info_.response_body_bytes += bytes.size();
   context_.counters.bytes_from_agent += bytes.size();
   for (size_t i = filters_entered_; i-- > 0;) (*filters_)[i]->on_response_data(*this, bytes);
+  if (websocket_) websocket_->receive(bytes);
   host_.send_data(id_, bytes, false);
   response_unconsumed_ += bytes.size();
   on_downstream_drained();
@@ -310,7 +317,7 @@ void Exchange::fail(http::Problem problem, std::string_view detail) {
   if (problem == http::Problem::kOverloaded) ++context_.counters.rejected_overload;
   info_.problem = problem;
   if (responding) {
-    host_.abort(id_);
+    if (!close_websocket(http::kWebSocketServiceRestart)) host_.abort(id_);
   } else {
     const bool is_head = request_.method == "HEAD";
     const ErrorReply reply = make_error_reply(problem, detail, route_.is_grpc, is_head);
@@ -320,6 +327,40 @@ void Exchange::fail(http::Problem problem, std::string_view detail) {
     if (!reply.body.empty()) host_.send_data(id_, as_bytes(reply.body), true);
   }
   finish(false);
+}
+
+void Exchange::end_for_drain() {
+  if (phase_ != Phase::kResponding) {
+    fail(phase_ == Phase::kInAgent ? http::Problem::kOutcomeUnknown : http::Problem::kDraining);
+    return;
+  }
+  leave_upstream();
+  info_.problem = http::Problem::kDraining;
+  if (route_.is_grpc) {
+    const http::ResponseHead status =
+        make_error_reply(http::Problem::kDraining, {}, /*is_grpc=*/true, false).head;
+    http::HeaderMap trailers;
+    for (const std::string_view name : {"grpc-status", "grpc-message"}) {
+      if (const auto value = status.headers.find(name)) trailers.add(name, *value);
+    }
+    host_.send_trailers(id_, trailers);
+  } else if (is_event_stream_) {
+    host_.send_data(id_, {}, true);
+  } else if (!close_websocket(http::kWebSocketGoingAway)) {
+    host_.abort(id_);
+  }
+  finish(false);
+}
+
+// False when there is none, or a frame is under way: then it can only be cut off.
+bool Exchange::close_websocket(uint16_t code) {
+  if (!websocket_ || !websocket_->between_frames()) return false;
+  if (websocket_->closed()) {
+    host_.send_data(id_, {}, true);
+  } else {
+    host_.send_data(id_, http::websocket_close_frame(code), true);
+  }
+  return true;
 }
 
 void Exchange::on_downstream_gone() {

@@ -18,6 +18,7 @@
 #include "filters/filter.h"
 #include "sidecar/base/buffer.h"
 #include "sidecar/http/codec.h"
+#include "sidecar/http/websocket.h"
 #include "sidecar/proxy/proxy_context.h"
 
 namespace remora {
@@ -64,6 +65,9 @@ class Exchange final : public Deferred,
   void on_tick(MonotonicTime now);
   // Answers from the proxy if the response has not begun, else cuts it off.
   void fail(http::Problem problem, std::string_view detail = {});
+  // The proxy itself must end now. A response that has begun ends as its protocol provides: a
+  // WebSocket by a Close frame, an event stream by its end, gRPC by its status.
+  void end_for_drain();
 
   http::StreamId id() const { return id_; }
   Phase phase() const { return phase_; }
@@ -114,6 +118,7 @@ class Exchange final : public Deferred,
   void drop_kept();
   bool run_request_filters();
   void leave_upstream();
+  bool close_websocket(uint16_t code);
   void on_response_complete();
   void finish(bool complete);
 
@@ -136,6 +141,8 @@ class Exchange final : public Deferred,
   bool keeping_ = true;
   bool request_ended_ = false;
   bool is_stream_ = false;
+  bool is_event_stream_ = false;
+  std::unique_ptr<http::WebSocketFrames> websocket_;  // what the agent sends, once upgraded
   bool trailers_sent_ = false;
   ArenaPtr trailers_arena_;
   http::HeaderMap request_trailers_;

@@ -9,6 +9,7 @@ Result<std::unique_ptr<ProxyServer>> ProxyServer::start(Loop& loop, AgentGate& g
                                                         ProxyOptions options, FilterChain filters) {
   std::unique_ptr<ProxyServer> server(
       new ProxyServer(loop, gate, std::move(options), std::move(filters)));
+  if (!server->options_.accepts) return server;
   Result<std::unique_ptr<Listener>> listener = Listener::open(
       loop, server->options_.listen,
       [raw = server.get()](std::unique_ptr<Transport> t) { raw->on_accept(std::move(t)); });
@@ -91,6 +92,11 @@ Duration ProxyServer::oldest_in_agent() const {
   return oldest;
 }
 
+void ProxyServer::accept(std::unique_ptr<Transport> transport) {
+  if (context_.draining || connections_.size() >= options_.connections_max) return;
+  on_accept(std::move(transport));
+}
+
 void ProxyServer::on_accept(std::unique_ptr<Transport> transport) {
   switch (options_.protocol) {
     case ListenerProtocol::kAuto: {
@@ -118,7 +124,7 @@ void ProxyServer::on_accept(std::unique_ptr<Transport> transport) {
       break;
     }
   }
-  if (connections_.size() >= options_.connections_max) listener_->set_paused(true);
+  if (connections_.size() >= options_.connections_max) pause_accepting(true);
 }
 
 std::unique_ptr<Session> ProxyServer::make_session(std::unique_ptr<Transport> transport,
@@ -174,7 +180,7 @@ std::unique_ptr<Connection> ProxyServer::take(Connection& connection) {
 void ProxyServer::on_connection_closed(Connection& connection) {
   loop_.defer_delete(take(connection));
   if (!context_.draining && connections_.size() < options_.connections_max) {
-    listener_->set_paused(false);
+    pause_accepting(false);
   }
   finish_drain_if_empty();
 }
@@ -199,7 +205,7 @@ void ProxyServer::on_tick() {
 void ProxyServer::drain(Duration limit, std::move_only_function<void()> done) {
   drained_.push_back(std::move(done));
   context_.draining = true;
-  listener_->set_paused(true);
+  pause_accepting(true);
   for (size_t i = connections_.size(); i-- > 0;) {
     if (i < connections_.size()) connections_[i]->start_drain();
   }
@@ -215,10 +221,7 @@ void ProxyServer::close_all() {
 void ProxyServer::answer_the_rest() {
   for (size_t i = context_.exchanges.size(); i-- > 0;) {
     if (i >= context_.exchanges.size()) continue;
-    Exchange& exchange = *context_.exchanges[i];
-    const bool with_agent = exchange.phase() == Exchange::Phase::kInAgent ||
-                            exchange.phase() == Exchange::Phase::kResponding;
-    exchange.fail(with_agent ? http::Problem::kOutcomeUnknown : http::Problem::kDraining);
+    context_.exchanges[i]->end_for_drain();
   }
   drain_limit_ =
       loop_.add_timer(std::chrono::milliseconds(last_answers_ms_max), [this] { close_all(); });

@@ -23,6 +23,8 @@ enum class ListenerProtocol { kAuto, kHttp1, kHttp2, kTcp };
 struct ProxyOptions {
   std::string name;  // "inbound": in logs and metrics
   SocketAddress listen;
+  // False: it has no port of its own, connections are given to it by accept().
+  bool accepts = true;
   ListenerProtocol protocol = ListenerProtocol::kAuto;
   size_t connections_max = 4096;
   ConnectionTimeouts timeouts;
@@ -44,7 +46,10 @@ class ProxyServer final : public ConnectionOwner, public DetectorHost {
                                                     ProxyOptions options, FilterChain filters);
   ~ProxyServer() override;
 
+  // Only with a port of its own.
   const SocketAddress& address() const { return listener_->address(); }
+  // A caller that came in elsewhere. One that comes while it drains is closed.
+  void accept(std::unique_ptr<Transport> transport);
   const ProxyCounters& counters() const { return context_.counters; }
   size_t in_flight() const { return context_.exchanges.size(); }
   size_t held() const;
@@ -71,6 +76,9 @@ class ProxyServer final : public ConnectionOwner, public DetectorHost {
   void adopt(std::unique_ptr<Connection> connection);
   void replace(Connection& old, std::unique_ptr<Connection> next);
   std::unique_ptr<Connection> take(Connection& connection);
+  void pause_accepting(bool paused) {
+    if (listener_) listener_->set_paused(paused);
+  }
   void schedule_tick();
   void on_tick();
   void close_all();
@@ -97,7 +105,7 @@ class ProxyServer final : public ConnectionOwner, public DetectorHost {
   UpstreamPool pool_;
   Router router_;
   ProxyContext context_;
-  std::unique_ptr<Listener> listener_;
+  std::unique_ptr<Listener> listener_;  // none without options_.accepts
   std::vector<std::unique_ptr<Connection>> connections_;
   bool seen_http_ = false;
   Subscription tick_;

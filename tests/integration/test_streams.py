@@ -10,6 +10,9 @@ from remora import Later
 
 # A masked text frame "ping" from a caller and the same unmasked from a server.
 FRAME = b"\x81\x84\x00\x00\x00\x00ping"
+# RFC 6455 section 5.5.1: FIN and opcode 8, two bytes of payload, the code.
+CLOSE_GOING_AWAY = b"\x88\x02\x03\xe9"
+CLOSE_SERVICE_RESTART = b"\x88\x02\x03\xf4"
 EVENT_LATENCY_MAX_S = 0.05
 
 
@@ -101,7 +104,35 @@ def test_websocket_is_closed_when_the_drain_time_ends(remora):
     remora.start_ready(config={"inbound": {"timeouts": {"drain": "1s"}}})
     with open_websocket(remora) as caller:
         remora.signal(signal.SIGTERM)
-        assert caller.is_closed_within(8)
+        assert caller.rest() == CLOSE_GOING_AWAY
+    assert remora.wait() == 0
+
+
+def test_websocket_in_the_middle_of_a_frame_is_cut_off_at_the_end_of_the_drain(remora):
+    """A Close frame inside another frame would be taken for its payload."""
+    remora.start_ready(config={"inbound": {"timeouts": {"drain": "1s"}}})
+    with open_websocket(remora) as caller:
+        caller.send(FRAME[:-2])
+        assert caller.exactly(len(FRAME) - 2) == FRAME[:-2]
+        remora.signal(signal.SIGTERM)
+        assert caller.rest() == b""
+    assert remora.wait() == 0
+
+
+def test_websocket_learns_that_its_agent_died(remora):
+    remora.start_ready()
+    with open_websocket(remora) as caller:
+        os.kill(remora.agent_pid(), signal.SIGKILL)
+        assert caller.rest() == CLOSE_SERVICE_RESTART
+
+
+def test_event_stream_ends_properly_at_the_end_of_the_drain(remora):
+    remora.start_ready(config={"inbound": {"timeouts": {"drain": "1s"}}})
+    with remora.connect() as caller:
+        caller.send(b"GET /sse?n=1000&s=0.2 HTTP/1.1\r\nHost: a\r\n\r\n")
+        caller.until(b"data:")
+        remora.signal(signal.SIGTERM)
+        assert caller.rest().endswith(b"0\r\n\r\n")
     assert remora.wait() == 0
 
 

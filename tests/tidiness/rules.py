@@ -33,10 +33,11 @@ MAY_INCLUDE = {
     "sidecar/base": (),
     "sidecar/net": ("sidecar/base",),
     "sidecar/http": ("sidecar/base", "sidecar/net"),
+    "sidecar/serve": ("sidecar/base", "sidecar/net", "sidecar/http"),
     "sidecar/proxy": ("sidecar/base", "sidecar/net", "sidecar/http", "filters/filter.h"),
     "sidecar/health": ("sidecar/base", "sidecar/net", "sidecar/http"),
     "sidecar/heal": ("sidecar/base", "sidecar/net", "sidecar/health"),
-    "sidecar/admin": ("sidecar/base", "sidecar/net", "sidecar/http"),
+    "sidecar/admin": ("sidecar/base", "sidecar/net", "sidecar/http", "sidecar/serve"),
     "filters": ("filters/filter.h", "sidecar/base"),
     # The one door between filters and the data path.
     "filters/filter.h": ("sidecar/base", "sidecar/http"),

@@ -21,21 +21,24 @@ class EndpointsTest : public testing::Test {
     source_.readiness = [this] { return readiness_; };
     source_.status = [] {
       AdminStatus status;
-      status.phase = "serving";
+      status.agents.emplace_back();
       return status;
     };
     source_.metrics = [] { return std::string("m 1\n"); };
     source_.config = [](bool as_json) { return std::string(as_json ? "{}" : "log: {}\n"); };
     source_.drain = [this] { ++drains_; };
-    source_.snapshot = [this](AdminDone done) { snapshot_done_ = std::move(done); };
+    source_.snapshot = [this](std::string_view agent, AdminDone done) {
+      snapshot_agent_ = agent;
+      snapshot_done_ = std::move(done);
+    };
     source_.incidents = [](AdminDone done) { done(std::string("[]\n")); };
   }
 
-  std::optional<AdminResponse> ask(std::string_view method, std::string_view path,
-                                   bool over_tcp = false, std::string_view host = "localhost") {
-    std::optional<AdminResponse> result;
+  std::optional<ServerResponse> ask(std::string_view method, std::string_view path,
+                                    bool over_tcp = false, std::string_view host = "localhost") {
+    std::optional<ServerResponse> result;
     answer_admin_request(source_, {method, path, host, over_tcp},
-                         [&result](AdminResponse response) { result = std::move(response); });
+                         [&result](ServerResponse response) { result = std::move(response); });
     return result;
   }
   int status(std::string_view method, std::string_view path, bool over_tcp = false,
@@ -47,6 +50,7 @@ class EndpointsTest : public testing::Test {
   AdminSource source_;
   AdminReadiness readiness_{true, {}};
   AdminDone snapshot_done_;
+  std::string snapshot_agent_;
   int drains_ = 0;
 };
 
@@ -115,10 +119,11 @@ TEST_F(EndpointsTest, UnknownPathsListWhatThereIs) {
 }
 
 TEST_F(EndpointsTest, SlowAnswersComeLater) {
-  std::optional<AdminResponse> result;
-  answer_admin_request(source_, {"POST", "/snapshot", "localhost", false},
-                       [&result](AdminResponse response) { result = std::move(response); });
+  std::optional<ServerResponse> result;
+  answer_admin_request(source_, {"POST", "/snapshot?agent=coder", "localhost", false},
+                       [&result](ServerResponse response) { result = std::move(response); });
   EXPECT_FALSE(result.has_value());
+  EXPECT_EQ(snapshot_agent_, "coder");
   snapshot_done_(std::string("{\"id\":\"a\"}\n"));
   ASSERT_TRUE(result.has_value());
   EXPECT_EQ(result->status, 200);
@@ -151,22 +156,25 @@ TEST_F(EndpointsTest, WithoutAStoreThereAreNoSnapshots) {
 TEST(StatusTest, TheSummarySaysWhatMatters) {
   AdminStatus status;
   status.version = "0.1.0";
-  status.phase = "serving";
   status.readiness = {true, {}};
-  status.agent_pid = 77;
-  status.agent_generation = 3;
-  status.agent_uptime_s = 130;
-  status.listen = "127.0.0.1:8080";
-  status.requests_held = 4;
-  status.restarts = 2;
-  status.last_incident =
+  AdminAgent& agent = status.agents.emplace_back();
+  agent.name = "coder";
+  agent.phase = "serving";
+  agent.pid = 77;
+  agent.generation = 3;
+  agent.uptime_s = 130;
+  agent.listen = "127.0.0.1:8080";
+  agent.requests_held = 4;
+  agent.restarts = 2;
+  agent.last_incident =
       AdminIncident{"20261125T041500.123Z-crash-3fa91c", "crash",           "closed", "recovered",
                     "killed by SIGKILL\x1b[2J",          1'000'000'000'000, 0.42};
-  status.snapshots = AdminSnapshots{10, "3fa9", 1'110'000'000'000, "failed", "disk full"};
+  agent.snapshots = AdminSnapshots{10, "3fa9", 1'110'000'000'000, "failed", "disk full"};
   const auto summary = summarise_status(status_to_json(status), 1'120'000'000'000);
   ASSERT_TRUE(summary.has_value());
   EXPECT_TRUE(summary->ready);
-  EXPECT_THAT(summary->text, HasSubstr("agent      serving, pid 77, generation 3, up 2m10s\n"));
+  EXPECT_THAT(summary->text,
+              HasSubstr("agent      coder: serving, pid 77, generation 3, up 2m10s\n"));
   EXPECT_THAT(summary->text, HasSubstr("4 held"));
   EXPECT_THAT(summary->text, HasSubstr("crash, recovered in 420ms, 2m ago: killed by SIGKILL"));
   EXPECT_THAT(summary->text, HasSubstr("10 kept, last 3fa9 10s ago, the last try failed: disk"));
@@ -176,7 +184,7 @@ TEST(StatusTest, TheSummarySaysWhatMatters) {
 
 TEST(StatusTest, NotReadyGivesTheReasons) {
   AdminStatus status;
-  status.phase = "backing_off";
+  status.agents.emplace_back().phase = "backing_off";
   status.readiness = {false, {"the agent is being restarted", "draining"}};
   const auto summary = summarise_status(status_to_json(status), 0);
   ASSERT_TRUE(summary.has_value());
@@ -189,15 +197,16 @@ TEST(StatusTest, NotReadyGivesTheReasons) {
 
 TEST(StatusTest, WhatIsNoStatusIsRefused) {
   const std::string deep(100'000, '[');
-  for (const std::string_view text :
-       {std::string_view(), std::string_view("[]"), std::string_view("{}"),
-        std::string_view("{\"phase\":3}"), std::string_view("nonsense"), std::string_view(deep)}) {
+  for (const std::string_view text : {std::string_view(), std::string_view("[]"),
+                                      std::string_view("{}"), std::string_view("{\"agents\":[]}"),
+                                      std::string_view("nonsense"), std::string_view(deep)}) {
     const auto summary = summarise_status(text, 0);
     ASSERT_FALSE(summary.has_value());
     EXPECT_EQ(summary.error().code, ErrorCode::kCorrupt);
   }
   // Other versions may lack or add keys, or change a type: the rest is still shown.
-  EXPECT_TRUE(summarise_status("{\"phase\":\"x\",\"agent\":7,\"restarts\":{},\"requests\":[]}", 0));
+  EXPECT_TRUE(
+      summarise_status("{\"agents\":[7,{\"restarts\":{},\"requests\":[]}],\"ready\":{}}", 0));
 }
 
 TEST(StatusTest, ShortDurations) {

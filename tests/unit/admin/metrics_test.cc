@@ -18,8 +18,8 @@ using namespace std::chrono_literals;
 
 TEST(MetricsTest, RendersEachType) {
   MetricRegistry registry;
-  registry.counter("a_total", "As.", {{"kind", "x"}}).add(3);
-  registry.counter("a_total", "As.", {{"kind", "y"}});
+  registry.counter("a_total", "As.", {{"agent", "main"}, {"kind", "x"}}).add(3);
+  registry.counter("a_total", "As.", {{"agent", "main"}, {"kind", "y"}});
   registry.gauge("b_bytes", "Bs.").set(1.5);
   EXPECT_EQ(registry.render(),
             "# HELP a_total As.\n# TYPE a_total counter\n"
@@ -98,8 +98,9 @@ class RemoraMetricsTest : public testing::Test {
  protected:
   static constexpr std::array<std::string_view, 2> kinds = {"crash", "hang"};
   MetricRegistry registry_;
-  RemoraMetrics metrics_{registry_, "1.2.3", kinds};
-  ListenerMetrics inbound_{registry_, "inbound"};
+  AgentMetrics metrics_{registry_, "main", kinds};
+  AppMetrics app_{registry_, "1.2.3"};
+  ListenerMetrics inbound_{registry_, "main", "inbound"};
 };
 
 TEST_F(RemoraMetricsTest, AllSeriesKeepPrometheusRules) {
@@ -111,8 +112,8 @@ TEST_F(RemoraMetricsTest, AllSeriesKeepPrometheusRules) {
   }
   EXPECT_EQ(text.value("remora_build_info", {{"version", "1.2.3"}}), "1");
   // Series exist before anything has happened, so that rates begin at zero.
-  EXPECT_EQ(text.value("remora_faults_total", {{"kind", "hang"}}), "0");
-  EXPECT_EQ(text.value("remora_snapshots_total", {{"outcome", "failed"}}), "0");
+  EXPECT_EQ(text.value("remora_faults_total", {{"agent", "main"}, {"kind", "hang"}}), "0");
+  EXPECT_EQ(text.value("remora_snapshots_total", {{"agent", "main"}, {"outcome", "failed"}}), "0");
 }
 
 TEST_F(RemoraMetricsTest, RequestsAreCountedByClass) {
@@ -124,13 +125,13 @@ TEST_F(RemoraMetricsTest, RequestsAreCountedByClass) {
   const Exposition text(registry_.render());
   const auto count = [&](const char* code_class) {
     return text.value("remora_http_requests_total",
-                      {{"listener", "inbound"}, {"code_class", code_class}});
+                      {{"agent", "main"}, {"listener", "inbound"}, {"code_class", code_class}});
   };
   EXPECT_EQ(count("2xx"), "2");
   EXPECT_EQ(count("5xx"), "1");
   EXPECT_EQ(count("none"), "2");
   EXPECT_EQ(text.value("remora_http_request_duration_seconds_count",
-                       {{"listener", "inbound"}, {"code_class", "2xx"}}),
+                       {{"agent", "main"}, {"listener", "inbound"}, {"code_class", "2xx"}}),
             "2");
 }
 
@@ -138,20 +139,24 @@ TEST_F(RemoraMetricsTest, HealingIsSplitByPhase) {
   metrics_.count_fault("hang");
   metrics_.observe_healing({.detect = 2s, .decide = 1ms, .total = 5s});
   const Exposition text(registry_.render());
-  EXPECT_EQ(text.value("remora_faults_total", {{"kind", "hang"}}), "1");
+  EXPECT_EQ(text.value("remora_faults_total", {{"agent", "main"}, {"kind", "hang"}}), "1");
   const auto count = [&](const char* phase) {
-    return text.value("remora_healing_duration_seconds_count", {{"phase", phase}});
+    return text.value("remora_healing_duration_seconds_count",
+                      {{"agent", "main"}, {"phase", phase}});
   };
   EXPECT_EQ(count("detect"), "1");
   EXPECT_EQ(count("act"), "0");
-  EXPECT_EQ(text.value("remora_healing_duration_seconds_sum", {{"phase", "total"}}), "5");
+  EXPECT_EQ(
+      text.value("remora_healing_duration_seconds_sum", {{"agent", "main"}, {"phase", "total"}}),
+      "5");
 }
 
 TEST_F(RemoraMetricsTest, SnapshotsAreCountedByOutcome) {
   metrics_.count_snapshot(SnapshotOutcome::kUnchanged, 20ms, 2ms);
   const Exposition text(registry_.render());
-  EXPECT_EQ(text.value("remora_snapshots_total", {{"outcome", "unchanged"}}), "1");
-  EXPECT_EQ(text.value("remora_snapshot_agent_stopped_seconds_sum"), "0.002");
+  EXPECT_EQ(text.value("remora_snapshots_total", {{"agent", "main"}, {"outcome", "unchanged"}}),
+            "1");
+  EXPECT_EQ(text.value("remora_snapshot_agent_stopped_seconds_sum", {{"agent", "main"}}), "0.002");
 }
 
 TEST_F(RemoraMetricsTest, ProcessMetricsAreThisProcess) {

@@ -15,9 +15,9 @@
 #include <unistd.h>
 
 #include "sidecar/admin/client.h"
-#include "sidecar/admin/connection.h"
 #include "sidecar/admin/status_cli.h"
 #include "sidecar/net/event_loop.h"
+#include "sidecar/serve/http_connection.h"
 
 namespace remora {
 namespace {
@@ -47,14 +47,14 @@ class AdminServerTest : public testing::Test {
     };
     source.status = [this] {
       AdminStatus status;
-      status.phase = "serving";
+      status.agents.emplace_back().phase = "serving";
       status.readiness.ready = ready_;
       return status;
     };
     source.metrics = [] { return std::string(200'000, 'm'); };
     source.config = [](bool) { return std::string("log: {}\n"); };
     source.drain = [this] { ++drains_; };
-    source.snapshot = [this](AdminDone done) {
+    source.snapshot = [this](std::string_view, AdminDone done) {
       loop_->post([done = std::move(done)]() mutable { done(std::string("{}\n")); });
     };
     source.incidents = [this](AdminDone done) { kept_.push_back(std::move(done)); };

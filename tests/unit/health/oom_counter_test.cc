@@ -1,5 +1,5 @@
 // Which counter tells that the kernel's OOM killer struck the agent.
-#include "sidecar/local/oom_counter.h"
+#include "sidecar/health/oom_counter.h"
 
 #include <filesystem>
 #include <fstream>

@@ -1,4 +1,4 @@
-#include "sidecar/local/oom_counter.h"
+#include "sidecar/health/oom_counter.h"
 
 #include <array>
 

@@ -1,5 +1,5 @@
 // Who belongs to the agent: its family by descent, session, group and mark; nobody else.
-#include "sidecar/local/process_tree.h"
+#include "sidecar/health/process_tree.h"
 
 #include <algorithm>
 

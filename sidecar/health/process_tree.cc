@@ -1,4 +1,4 @@
-#include "sidecar/local/process_tree.h"
+#include "sidecar/health/process_tree.h"
 
 #include <algorithm>
 #include <array>

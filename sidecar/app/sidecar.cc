@@ -1,0 +1,183 @@
+#include "sidecar/app/sidecar.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <iterator>
+#include <memory>
+#include <optional>
+
+#include "config/annotations.h"
+#include "config/isolated_load.h"
+#include "sidecar/app/app.h"
+#include "sidecar/app/command.h"
+#include "sidecar/app/pod_endpoints.h"
+#include "sidecar/pod/pod_agent.h"
+
+namespace remora {
+namespace {
+
+struct SidecarArguments {
+  std::string config_file;
+  std::string pod_info;
+  std::string agent = "agent";
+  std::string listen;
+  std::string app_port;
+  std::string state_dir;
+  std::string store;
+  std::string admin;
+  std::string health_listen;
+};
+
+std::vector<config::Override> overrides_of(const SidecarArguments& arguments) {
+  std::vector<config::Override> overrides;
+  const auto add = [&](const char* key, const std::string& value, const char* option) {
+    if (!value.empty()) {
+      config::Override one;
+      one.key = key;
+      one.values = {value};
+      one.origin = option;
+      overrides.push_back(std::move(one));
+    }
+  };
+  add("inbound.listen", arguments.listen, "--listen");
+  add("agent.appPort", arguments.app_port, "--app-port");
+  add("agent.stateDir", arguments.state_dir, "--state");
+  add("snapshots.store", arguments.store, "--store");
+  add("admin.socket", arguments.admin, "--admin");
+  return overrides;
+}
+
+// One agent, set by file and flags.
+Result<AppConfig> load_plain(const SidecarArguments& arguments) {
+  Result<config::IsolatedLoad> loaded =
+      load_checked(arguments.config_file, overrides_of(arguments));
+  if (!loaded) return std::unexpected(std::move(loaded.error()));
+  return app_config(arguments.agent, std::move(*loaded));
+}
+
+// Ports, and the probes that the kubelet would make, unless an annotation or the file has others.
+void add_what_was_injected(const config::InjectedAgent& injected, AppAgent& agent) {
+  agent.accepts = false;
+  for (const config::InjectedPort& port : injected.ports()) {
+    if (port.port() == agent.config.agent().app_port()) continue;
+    agent.more_ports.push_back({static_cast<uint16_t>(port.port()), port.protocol()});
+  }
+  config::Config& config = agent.config;
+  if (injected.has_startup_probe() && !config.has_startup_probe()) {
+    *config.mutable_startup_probe() = injected.startup_probe();
+  }
+  if (injected.has_liveness_probe() && !config.has_liveness_probe()) {
+    *config.mutable_liveness_probe() = injected.liveness_probe();
+  }
+  if (injected.has_readiness_probe() && !config.has_readiness_probe()) {
+    *config.mutable_readiness_probe() = injected.readiness_probe();
+  }
+}
+
+// The agents of a pod, as the injection left them there.
+Result<AppConfig> load_pod(const SidecarArguments& arguments) {
+  const Result<config::Annotations> annotations =
+      config::load_annotation_file(arguments.pod_info + "/annotations");
+  if (!annotations) return std::unexpected(annotations.error());
+  const auto injected_text = annotations->find(config::injected_annotation);
+  if (injected_text == annotations->end()) {
+    return make_error(ErrorCode::kInvalidArgument, ErrorSource::kConfig,
+                      arguments.pod_info + "/annotations: no " +
+                          std::string(config::injected_annotation) +
+                          "; the pod was not injected by Remora: use remora inject or the webhook");
+  }
+  Result<config::Injected> injected = config::parse_injected(injected_text->second);
+  if (!injected) return std::unexpected(std::move(injected.error()));
+  std::optional<AppConfig> all;
+  for (const config::InjectedAgent& agent : injected->agents()) {
+    std::vector<config::Override> overrides = config::pod_overrides(*injected, agent);
+    std::ranges::move(config::annotation_overrides(*annotations, agent.name()),
+                      std::back_inserter(overrides));
+    std::ranges::move(overrides_of(arguments), std::back_inserter(overrides));
+    Result<config::IsolatedLoad> loaded = load_checked(arguments.config_file, overrides);
+    if (!loaded) {
+      return std::unexpected(std::move(loaded.error()).with_context("agent " + agent.name()));
+    }
+    if (!all) {
+      all = app_config(agent.name(), std::move(*loaded));
+    } else {
+      all->agents.push_back({.name = agent.name(), .config = std::move(loaded->config)});
+    }
+    add_what_was_injected(agent, all->agents.back());
+  }
+  if (all && injected->interception().mode() != "none") {
+    Result<SocketAddress> capture =
+        parse_socket_address(":" + std::to_string(injected->interception().inbound_port()));
+    if (!capture) return std::unexpected(std::move(capture.error()));
+    all->capture = *capture;
+  }
+  if (all) return std::move(*all);
+  return make_error(ErrorCode::kInvalidArgument, ErrorSource::kConfig,
+                    std::string(config::injected_annotation) + " names no agent");
+}
+
+Result<AppConfig> load(const SidecarArguments& arguments) {
+  return arguments.pod_info.empty() ? load_plain(arguments) : load_pod(arguments);
+}
+
+AgentWorld make_pod_agent(Loop& loop, const AppAgent& agent) {
+  auto pod_agent = std::make_unique<PodAgent>(loop, PodAgentOptions{.container = agent.name});
+  PodAgent* const runs = pod_agent.get();
+  AgentWorld world;
+  world.orchestrator = std::move(pod_agent);
+  world.leave_stopping_to_others = [runs] { runs->leave_stopping_to_others(); };
+  return world;
+}
+
+int run(const SidecarArguments& arguments) {
+  Result<AppConfig> config = load(arguments);
+  if (!config) return report_failure(config.error(), exit_usage);
+  Result<SocketAddress> health = parse_socket_address(arguments.health_listen);
+  if (!health) {
+    return report_failure(std::move(health.error()).with_context("--health-listen"), exit_usage);
+  }
+  AppRole role;
+  role.make_world = make_pod_agent;
+  role.reload = [arguments] { return load(arguments); };
+  role.traits = {.clean_end_is_final = false, .ends_when_giving_up = false};
+  role.stays = true;
+  role.leave_delay = config::to_duration(config->shared.inbound().timeouts().drain_delay());
+  Result<std::unique_ptr<App>> app = App::create(std::move(*config), std::move(role));
+  if (!app) return report_failure(app.error(), exit_code_of(app.error()));
+  Result<std::unique_ptr<PodEndpoints>> endpoints = PodEndpoints::open(**app, *health);
+  if (!endpoints) {
+    return report_failure(std::move(endpoints.error()).with_context("--health-listen"),
+                          exit_environment);
+  }
+  log_info("listening", {{"listener", "health"}, {"address", (*endpoints)->address().to_string()}});
+  static_cast<void>((*app)->run());
+  endpoints->reset();
+  app->reset();
+  flush_log();
+  return 0;
+}
+
+}  // namespace
+
+void add_sidecar_command(CLI::App& app, int& exit_code) {
+  CLI::App* command = app.add_subcommand(
+      "sidecar", "Ride beside agents in other containers of the pod or Compose service");
+  auto arguments = std::make_shared<SidecarArguments>();
+  command->add_option("-c,--config", arguments->config_file, "Configuration file (YAML)");
+  command->add_option("--pod-info", arguments->pod_info,
+                      "Directory of the pod's downward API volume, with the file annotations");
+  command->add_option("--agent", arguments->agent,
+                      "Without --pod-info: the agent has REMORA_AGENT=<this> in its environment");
+  command->add_option("--listen", arguments->listen, "ADDRESS:PORT for callers");
+  command->add_option("--app-port", arguments->app_port, "Port on which the agent listens");
+  command->add_option("--state", arguments->state_dir, "The agent's state directory");
+  command->add_option("--store", arguments->store, "Directory for snapshots and incidents");
+  command->add_option("--admin", arguments->admin, "Path of the admin socket");
+  command
+      ->add_option("--health-listen", arguments->health_listen,
+                   "ADDRESS:PORT for the kubelet's probes and hooks")
+      ->default_val("0.0.0.0:15020");
+  command->callback([arguments, &exit_code] { exit_code = run(*arguments); });
+}
+
+}  // namespace remora

@@ -1,0 +1,58 @@
+#include "sidecar/serve/http_server.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace remora {
+
+Result<std::unique_ptr<HttpServer>> HttpServer::start(Loop& loop, const SocketAddress& address,
+                                                      const HttpServerOptions& options,
+                                                      ServerHandler handler) {
+  std::unique_ptr<HttpServer> server(new HttpServer(loop, options, std::move(handler)));
+  Result<std::unique_ptr<Listener>> listener =
+      Listener::open(loop, address, [self = server.get()](std::unique_ptr<Transport> transport) {
+        self->on_accept(std::move(transport));
+      });
+  if (!listener) return std::unexpected(std::move(listener.error()));
+  server->listener_ = *std::move(listener);
+  server->address_ = server->listener_->address();
+  return server;
+}
+
+void HttpServer::on_accept(std::unique_ptr<Transport> transport) {
+  if (options_.tls) transport = wrap_tls_server(loop_, options_.tls(), std::move(transport));
+  connections_.push_back(std::make_unique<HttpConnection>(
+      loop_, handler_, *this, budget_, std::move(transport),
+      HttpConnectionOptions{options_.request_body_bytes_max, options_.keep_body}));
+  if (connections_.size() >= options_.connections_max) listener_->set_paused(true);
+  if (retired_) connections_.back()->retire();
+  connections_.back()->start();
+}
+
+void HttpServer::on_connection_closed(HttpConnection& connection) {
+  const auto it =
+      std::ranges::find(connections_, &connection, &std::unique_ptr<HttpConnection>::get);
+  loop_.defer_delete(std::move(*it));
+  connections_.erase(it);
+  if (listener_) listener_->set_paused(false);
+  finish_drain();
+}
+
+void HttpServer::retire() {
+  retired_ = true;
+  for (const auto& connection : connections_) connection->retire();
+}
+
+void HttpServer::drain(Task done) {
+  listener_.reset();
+  drained_ = std::move(done);
+  for (const auto& connection : connections_) connection->drain();
+  finish_drain();
+}
+
+void HttpServer::finish_drain() {
+  if (!drained_ || !connections_.empty()) return;
+  drain_end_ = loop_.add_timer({}, std::exchange(drained_, nullptr));
+}
+
+}  // namespace remora
