@@ -9,6 +9,7 @@
 #include "sidecar/app/run.h"
 #include "sidecar/app/sidecar.h"
 #include "sidecar/heal/incident_cli.h"
+#include "sidecar/intercept/cli.h"
 
 int main(int argc, char** argv) {
   CLI::App app("Remora: rides beside an agent and keeps it healthy");
@@ -18,6 +19,7 @@ int main(int argc, char** argv) {
   int exit_code = 0;
   remora::add_run_command(app, exit_code);
   remora::add_sidecar_command(app, exit_code);
+  remora::intercept::add_intercept_command(app, exit_code);
   remora::add_incident_commands(app, exit_code);
   remora::checkpoint::add_snapshot_commands(app, exit_code, remora::take_live_snapshot);
   remora::add_status_commands(app, exit_code);

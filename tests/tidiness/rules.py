@@ -38,6 +38,7 @@ MAY_INCLUDE = {
     "sidecar/health": ("sidecar/base", "sidecar/net", "sidecar/http"),
     "sidecar/heal": ("sidecar/base", "sidecar/net", "sidecar/health"),
     "sidecar/admin": ("sidecar/base", "sidecar/net", "sidecar/http", "sidecar/serve"),
+    "sidecar/intercept": ("sidecar/base", "sidecar/net"),
     "filters": ("filters/filter.h", "sidecar/base"),
     # The one door between filters and the data path.
     "filters/filter.h": ("sidecar/base", "sidecar/http"),
