@@ -1,0 +1,116 @@
+"""Fixtures of the cluster suite. It runs on whatever cluster KUBECONFIG points to; tests that switch
+nodes off need the one of ./dev cluster and are skipped elsewhere."""
+
+import os
+import pathlib
+import re
+import secrets
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+import cluster as cluster_tool  # noqa: E402
+import images  # noqa: E402
+import layout  # noqa: E402
+import steps  # noqa: E402
+from kube import Kube, is_ready  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def own_cluster_or_none():
+    if not os.environ.get("REMORA_TEST_CLUSTER"):
+        return None
+    return cluster_tool.opened(steps.Stopwatch())
+
+
+@pytest.fixture
+def own_cluster(own_cluster_or_none):
+    if own_cluster_or_none is None:
+        pytest.skip("switches nodes off: only on the cluster of ./dev cluster")
+    return own_cluster_or_none
+
+
+@pytest.fixture(scope="session")
+def tools_image(own_cluster_or_none):
+    """A shell, wget, nc, httpd: busybox."""
+    if own_cluster_or_none is None:
+        return os.environ.get("REMORA_TEST_TOOLS_IMAGE", "busybox:1.37")
+    return images.TOOLS.reference  # On every node since it booted.
+
+
+@pytest.fixture(scope="session")
+def python_image(own_cluster_or_none):
+    """Python 3.11 with its standard library."""
+    if own_cluster_or_none is None:
+        return os.environ.get("REMORA_TEST_PYTHON_IMAGE", "python:3.11-slim")
+    return own_cluster_or_none.load_recipe(images.PYTHON)
+
+
+@pytest.fixture(scope="session")
+def remora_image(own_cluster_or_none):
+    """The product's image: REMORA_IMAGE, or the archive that ./dev image leaves."""
+    if name := os.environ.get("REMORA_IMAGE"):
+        return name
+    if own_cluster_or_none is None:
+        pytest.skip("REMORA_IMAGE doesn't name the image to test")
+    if not images.PRODUCT_ARCHIVE.exists():
+        pytest.skip(f"no image at {images.PRODUCT_ARCHIVE.relative_to(layout.REPOSITORY)}")
+    own_cluster_or_none.load_image(images.PRODUCT_ARCHIVE)
+    return images.reference_in(images.PRODUCT_ARCHIVE)
+
+
+@pytest.fixture(scope="session")
+def everywhere():
+    """The cluster as a whole, no namespace."""
+    return Kube()
+
+
+@pytest.fixture(scope="session")
+def nodes(everywhere):
+    """The names of the nodes that take pods, all Ready."""
+    names = [node["metadata"]["name"] for node in everywhere.list("nodes")
+             if is_ready(node) and not any(taint["effect"] == "NoSchedule"
+                                           for taint in node["spec"].get("taints", []))]
+    assert len(names) >= 2, f"the suite needs two nodes that take pods, found {names}"
+    return names
+
+
+@pytest.fixture(scope="session", autouse=True)
+def disks_given_back(own_cluster_or_none, everywhere):
+    """An earlier run's claims are gone, but their disks stay theirs until somebody wipes them."""
+    if own_cluster_or_none is not None:
+        for disk in everywhere.list("pv"):
+            if disk["status"]["phase"] == "Released":
+                _wipe(own_cluster_or_none, everywhere, disk["metadata"]["name"])
+
+
+def _wipe(own, everywhere, name):
+    folder = own.where.disks / name
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+    everywhere.kubectl("patch", "pv", name, "--type=json",
+                       '--patch=[{"op": "remove", "path": "/spec/claimRef"}]')
+
+
+@pytest.fixture
+def kube(request, everywhere):
+    """A namespace of the test's own, gone with the test."""
+    stem = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower()).strip("-")
+    name = f"{stem[:40].strip('-')}-{secrets.token_hex(3)}"
+    everywhere.kubectl("create", "namespace", name)
+    inside = Kube(name)
+    inside.wait("serviceaccount", "default", "is there", bool)
+    yield inside
+    everywhere.delete("namespace", name)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A failed test shows its pods and events."""
+    outcome = yield
+    report = outcome.get_result()
+    inside = getattr(item, "funcargs", {}).get("kube")
+    if report.when == "call" and report.failed and inside:
+        report.sections.append((f"namespace {inside.namespace}", inside.story()))
