@@ -31,6 +31,11 @@ std::optional<uint16_t> port_number(std::string_view text) {
   return port && *port > 0 ? port : std::nullopt;
 }
 
+bool is_mapped_v4(const Cidr& cidr) {
+  constexpr std::array<uint8_t, 12> prefix{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+  return std::equal(prefix.begin(), prefix.end(), cidr.address.begin());
+}
+
 // Zeroes what lies beyond the prefix.
 Cidr network_of(Cidr cidr) {
   for (size_t i = 0; i < cidr.address.size(); ++i) {
@@ -110,6 +115,10 @@ Result<Cidr> parse_cidr(std::string_view text) {
     }
   }
   cidr.bits = static_cast<uint8_t>(cidr.address_bytes() * 8);
+  if (cidr.is_v6 && is_mapped_v4(cidr)) {
+    // On the wire such connections are IPv4, and a rule for IPv6 would not meet them.
+    return invalid("address", text, "write the IPv4 address itself, without ::ffff:");
+  }
   if (slash == std::string_view::npos) return cidr;
   const auto bits = number<uint8_t>(text.substr(slash + 1));
   if (!bits || *bits > cidr.bits) {
