@@ -93,7 +93,7 @@ class Cluster:
 
     def _start_control(self, nodes, clock):
         self.control.start(with_cgroups=False)
-        self.control.script(control.network_script(nodes))
+        self.control.script([*control.boot_script(self.where), *control.network_script(nodes)])
         path = self.programs.path
 
         def start(name, argv):

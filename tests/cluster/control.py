@@ -10,7 +10,7 @@ EVICT_AFTER_S = 5
 
 
 def etcd(where):
-    return ["etcd", "--name=etcd", f"--data-dir={where.machine('control') / 'etcd'}",
+    return ["etcd", "--name=etcd", f"--data-dir={where.state('control') / 'etcd'}",
             f"--listen-client-urls={layout.ETCD_URL}", f"--advertise-client-urls={layout.ETCD_URL}",
             f"--listen-peer-urls={layout.ETCD_PEER_URL}",
             f"--initial-advertise-peer-urls={layout.ETCD_PEER_URL}",
@@ -89,6 +89,12 @@ def corefile(where):
 
 def dns(where):
     return ["coredns", "-conf", where.machine("control") / "Corefile"]
+
+
+def boot_script(where):
+    return [f"mkdir -p {where.state_root}",
+            f"mount -t tmpfs -o mode=0755 tmpfs {where.state_root}",
+            f"mkdir {where.state('control')}"]
 
 
 def network_script(nodes):

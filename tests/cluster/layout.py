@@ -106,6 +106,15 @@ class Layout:
     def machine(self, name):
         return self.run / "machines" / name
 
+    def state(self, name):
+        """A machine's own disk: it outlives a power cut, but not the cluster. In memory, and seen
+        by the cluster's machines only; deleting it file by file would take longer than starting."""
+        return self.state_root / name
+
+    @property
+    def state_root(self):
+        return self.run / "state"
+
     def kubeconfig(self, user="admin"):
         return self.run / f"{user}.kubeconfig"
 

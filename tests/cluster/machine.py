@@ -4,8 +4,8 @@ Its identity is the listening end of its socket: as long as init lives, SO_PEERC
 id, and a pidfd opened from that can't hit another process. Nothing about a machine is remembered
 anywhere else, so `down` works after any crash of whatever called `up`.
 
-A node is started inside the control machine's PID namespace: when the control machine ends, the
-kernel ends every node with it.
+A node is started inside the control machine's PID and mount namespaces: it finds its disk there, and
+when the control machine ends, the kernel ends every node with it.
 """
 
 import json
@@ -31,7 +31,7 @@ JOIN_AND_EXEC = 'while [ "$1" != -- ]; do echo $$ >"$1/cgroup.procs"; shift; don
 
 class Machine:
     def __init__(self, where, name, inside=None):
-        """inside: the machine whose PID namespace this one is started in."""
+        """inside: the machine in whose PID and mount namespaces this one is started."""
         self.where, self.name, self.inside = where, name, inside
         self.folder = where.machine(name)
         self.cgroup = where.cgroup(name)
@@ -54,7 +54,7 @@ class Machine:
     def _launch_argv(self, joined):
         enter = []
         if self.inside:
-            enter = ["nsenter", f"--target={self.inside.pid()}", "--pid", "--"]
+            enter = ["nsenter", f"--target={self.inside.pid()}", "--pid", "--mount", "--"]
         return ["sh", "-euc", JOIN_AND_EXEC, "sh", *joined, "--", *enter,
                 "unshare", "--pid", "--mount", "--net", "--uts", "--ipc", "--cgroup", "--fork",
                 "--kill-child", "--mount-proc", "--propagation=private", "--",

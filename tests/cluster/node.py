@@ -16,7 +16,7 @@ CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 def boot_script(where, node, hierarchies):
     """The mounts of a node. It shares the machine's files, but has its own /run, /var/log, /var/lib
     and control groups, so nothing that Kubernetes writes there is left behind."""
-    folder = where.machine(node.name)
+    folder = where.state(node.name)
     lines = [f"hostname {node.name}",
              f"mkdir -p {folder}/lib {folder}/log",
              f"mount --bind {folder}/lib /var/lib",

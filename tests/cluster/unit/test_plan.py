@@ -72,7 +72,7 @@ def test_hierarchies_are_read_from_mountinfo():
 
 def test_a_nodes_boot_script_is_valid_shell_and_mounts_every_hierarchy(tmp_path):
     lines = [*node.boot_script(WHERE, NODES[0], SPLIT), *node.network_script(NODES[0], NODES)]
-    for script in (lines, control.network_script(NODES), node.cable_script(NODES[0])):
+    for script in (lines, control.boot_script(WHERE), control.network_script(NODES), node.cable_script(NODES[0])):
         steps.run(["sh", "-n"], input_text="\n".join(script))
     text = "\n".join(lines)
     assert "mount -t cgroup -o cpu,cpuacct cgroup /sys/fs/cgroup/cpu,cpuacct" in text
