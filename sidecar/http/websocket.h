@@ -8,18 +8,15 @@
 
 namespace remora::http {
 
-// Status codes of Close frames (RFC 6455 section 7.4.1, and IANA's registry).
+// Status code of a Close frame (RFC 6455 section 7.4.1).
 inline constexpr uint16_t kWebSocketGoingAway = 1001;
-inline constexpr uint16_t kWebSocketServiceRestart = 1012;
 
 class WebSocketFrames {
  public:
   void receive(std::span<const uint8_t> bytes);
-  // No frame has begun that isn't complete. Control frames may stand between the fragments of a
-  // message.
-  bool between_frames() const { return header_size_ == 0 && payload_left_ == 0; }
-  // A Close frame went by: nothing may follow it.
-  bool closed() const { return closed_; }
+  // No frame is under way, and no Close frame went by, after which nothing may follow. Control
+  // frames may stand between the fragments of a message.
+  bool takes_control_frame() const { return header_size_ == 0 && payload_left_ == 0 && !closed_; }
 
  private:
   bool header_is_complete() const;

@@ -317,7 +317,7 @@ void Exchange::fail(http::Problem problem, std::string_view detail) {
   if (problem == http::Problem::kOverloaded) ++context_.counters.rejected_overload;
   info_.problem = problem;
   if (responding) {
-    if (!close_websocket(http::kWebSocketServiceRestart)) host_.abort(id_);
+    host_.abort(id_);
   } else {
     const bool is_head = request_.method == "HEAD";
     const ErrorReply reply = make_error_reply(problem, detail, route_.is_grpc, is_head);
@@ -346,21 +346,12 @@ void Exchange::end_for_drain() {
     host_.send_trailers(id_, trailers);
   } else if (is_event_stream_) {
     host_.send_data(id_, {}, true);
-  } else if (!close_websocket(http::kWebSocketGoingAway)) {
+  } else if (websocket_ && websocket_->takes_control_frame()) {
+    host_.send_data(id_, http::websocket_close_frame(http::kWebSocketGoingAway), true);
+  } else {
     host_.abort(id_);
   }
   finish(false);
-}
-
-// False when there is none, or a frame is under way: then it can only be cut off.
-bool Exchange::close_websocket(uint16_t code) {
-  if (!websocket_ || !websocket_->between_frames()) return false;
-  if (websocket_->closed()) {
-    host_.send_data(id_, {}, true);
-  } else {
-    host_.send_data(id_, http::websocket_close_frame(code), true);
-  }
-  return true;
 }
 
 void Exchange::on_downstream_gone() {

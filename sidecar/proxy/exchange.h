@@ -118,7 +118,6 @@ class Exchange final : public Deferred,
   void drop_kept();
   bool run_request_filters();
   void leave_upstream();
-  bool close_websocket(uint16_t code);
   void on_response_complete();
   void finish(bool complete);
 

@@ -106,12 +106,12 @@ def test_status_shows_the_agent_and_the_last_incident(remora):
 
 def test_drain_lets_requests_finish_and_takes_no_new_ones(remora):
     remora.start_ready(config={"inbound": {"timeouts": {"drain": "20s"}}})
-    slow = remora.ask_later("GET", "/sleep?s=2&id=slow", wait_s=40)
+    slow = remora.ask_later("GET", "/slow?s=2&id=slow", wait_s=40)
     remora.wait_journal(id="slow")
     assert ask_admin(remora, "POST", "/drain")[0] == 202
     status, body = ask_admin(remora, "GET", "/readyz")
     assert status == 503
-    assert "terminating" in body
+    assert json.loads(body)["reasons"][0] == "draining"
     assert slow.result().status == 200
     assert remora.wait() == 0
 

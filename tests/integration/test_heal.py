@@ -115,7 +115,9 @@ def test_agent_without_progress_is_a_hang(remora):
 def test_busy_agent_is_not_a_hang(remora):
     remora.start_ready(config={"detection": QUICK})
     assert remora.get("/busy?s=5").status == 200
-    assert remora.incidents() == []
+    # On a machine that is short of CPU that is said, and nobody is restarted for it.
+    assert [i for i in remora.incidents() if i["fault"] != "overload"] == []
+    assert len(remora.journal("start")) == 1
 
 
 def test_idle_agent_is_not_a_hang(remora):

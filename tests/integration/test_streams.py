@@ -12,7 +12,6 @@ from remora import Later
 FRAME = b"\x81\x84\x00\x00\x00\x00ping"
 # RFC 6455 section 5.5.1: FIN and opcode 8, two bytes of payload, the code.
 CLOSE_GOING_AWAY = b"\x88\x02\x03\xe9"
-CLOSE_SERVICE_RESTART = b"\x88\x02\x03\xf4"
 EVENT_LATENCY_MAX_S = 0.05
 
 
@@ -117,13 +116,6 @@ def test_websocket_in_the_middle_of_a_frame_is_cut_off_at_the_end_of_the_drain(r
         remora.signal(signal.SIGTERM)
         assert caller.rest() == b""
     assert remora.wait() == 0
-
-
-def test_websocket_learns_that_its_agent_died(remora):
-    remora.start_ready()
-    with open_websocket(remora) as caller:
-        os.kill(remora.agent_pid(), signal.SIGKILL)
-        assert caller.rest() == CLOSE_SERVICE_RESTART
 
 
 def test_event_stream_ends_properly_at_the_end_of_the_drain(remora):

@@ -18,8 +18,8 @@ using namespace std::chrono_literals;
 
 TEST(MetricsTest, RendersEachType) {
   MetricRegistry registry;
-  registry.counter("a_total", "As.", {{"agent", "main"}, {"kind", "x"}}).add(3);
-  registry.counter("a_total", "As.", {{"agent", "main"}, {"kind", "y"}});
+  registry.counter("a_total", "As.", {{"kind", "x"}}).add(3);
+  registry.counter("a_total", "As.", {{"kind", "y"}});
   registry.gauge("b_bytes", "Bs.").set(1.5);
   EXPECT_EQ(registry.render(),
             "# HELP a_total As.\n# TYPE a_total counter\n"

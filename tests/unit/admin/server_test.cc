@@ -218,7 +218,7 @@ TEST_F(AdminServerTest, TheTcpPortIsForScrapersOnly) {
 
 TEST_F(AdminServerTest, BadRequestsAreRefusedAndClosed) {
   start();
-  const std::string big(admin_request_header_bytes_max + 1000, 'x');
+  const std::string big(server_request_header_bytes_max + 1000, 'x');
   const std::pair<std::string, std::string> cases[] = {
       {"nonsense\r\n\r\n", "HTTP/1.1 400"},
       {"GET /healthz HTTP/1.1\r\nHost: x\r\nX: " + big + "\r\n\r\n", "HTTP/1.1 431"},

@@ -35,14 +35,13 @@ TEST(WebSocketFramesTest, OnlyTheLastByteOfAFrameEndsIt) {
     for (const bool masked : {false, true}) {
       WebSocketFrames frames;
       const std::vector<uint8_t> bytes = frame(0x82, length, masked);
-      EXPECT_TRUE(frames.between_frames());
+      EXPECT_TRUE(frames.takes_control_frame());
       for (size_t i = 0; i + 1 < bytes.size(); ++i) {
         frames.receive({&bytes[i], 1});
-        ASSERT_FALSE(frames.between_frames()) << length << " at " << i;
+        ASSERT_FALSE(frames.takes_control_frame()) << length << " at " << i;
       }
       frames.receive({&bytes.back(), 1});
-      EXPECT_TRUE(frames.between_frames()) << length;
-      EXPECT_FALSE(frames.closed());
+      EXPECT_TRUE(frames.takes_control_frame()) << length;
     }
   }
 }
@@ -55,14 +54,13 @@ TEST(WebSocketFramesTest, ManyInOnePiece) {
     bytes.insert(bytes.end(), one.begin(), one.end());
   }
   frames.receive(bytes);
-  EXPECT_TRUE(frames.between_frames());
+  EXPECT_TRUE(frames.takes_control_frame());
 }
 
-TEST(WebSocketFramesTest, ACloseFrameIsNoticed) {
+TEST(WebSocketFramesTest, NothingFollowsACloseFrame) {
   WebSocketFrames frames;
   frames.receive(websocket_close_frame(kWebSocketGoingAway));
-  EXPECT_TRUE(frames.between_frames());
-  EXPECT_TRUE(frames.closed());
+  EXPECT_FALSE(frames.takes_control_frame());
 }
 
 TEST(WebSocketFramesTest, ALengthBeyondAllMemoryIsOnlyCounted) {
@@ -70,7 +68,7 @@ TEST(WebSocketFramesTest, ALengthBeyondAllMemoryIsOnlyCounted) {
   const std::vector<uint8_t> header = {0x82, 127, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
   frames.receive(header);
   frames.receive(std::vector<uint8_t>(100'000, 0x88));
-  EXPECT_FALSE(frames.between_frames());
+  EXPECT_FALSE(frames.takes_control_frame());
 }
 
 TEST(WebSocketCloseFrameTest, CarriesItsCode) {
