@@ -1,6 +1,12 @@
 #include "sidecar/intercept/apply.h"
 
+#include <cerrno>
+#include <cstddef>
+#include <cstring>
+
 #include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "sidecar/intercept/netlink_socket.h"
@@ -15,18 +21,38 @@ class Attempts {
       : clock_(clock), deadline_(clock.now() + std::chrono::milliseconds(apply_wait_ms_max)) {}
 
   int count() const { return count_; }
-  // False when it is time to give up.
+  bool used_up() const { return count_ >= apply_attempts_max || clock_.now() >= deadline_; }
+  // Begins another one; false when it is time to give up.
   bool next() {
-    if (count_ == apply_attempts_max || clock_.now() >= deadline_) return false;
-    if (count_++ > 0) ::poll(nullptr, 0, apply_pause_ms);
+    if (used_up()) return false;
+    ++count_;
     return true;
   }
+  // After one that another writer spoiled.
+  static void pause() { ::poll(nullptr, 0, apply_pause_ms); }
 
  private:
   const Clock& clock_;
   MonotonicTime deadline_;
   int count_ = 0;
 };
+
+// An abstract socket's name belongs to one network namespace, has at most one owner, needs no file
+// system, and is free again when its owner dies in whatever way.
+UniqueFd take_turn(const Clock& clock) {
+  constexpr std::string_view name = "remora intercept";
+  UniqueFd fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::memcpy(&address.sun_path[1], name.data(), name.size());
+  const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
+  const MonotonicTime deadline = clock.now() + std::chrono::milliseconds(turn_wait_ms_max);
+  while (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), length) != 0 &&
+         errno == EADDRINUSE && clock.now() < deadline) {
+    ::poll(nullptr, 0, apply_pause_ms);
+  }
+  return fd;
+}
 
 // A socket of its own for each attempt: nothing of a failed one is read by the next.
 Result<Found> read_once() {
@@ -58,6 +84,7 @@ Result<Found> read_found(Attempts& attempts) {
     auto found = read_once();
     if (found || !found.error().retryable) return found;
     last = std::move(found.error());
+    Attempts::pause();
   }
   return std::unexpected(
       std::move(last).with_context("other writers of nf_tables left no quiet moment to read in"));
@@ -92,10 +119,11 @@ Result<void> write_rules(const Ruleset& wanted, const Comparison& difference) {
 Result<ApplyReport> apply(const InterceptOptions& options, const Clock& clock) {
   if (auto valid = validate(options); !valid) return std::unexpected(std::move(valid.error()));
   const Ruleset wanted = build_ruleset(options);
+  const UniqueFd turn = take_turn(clock);
   Attempts attempts(clock);
   ApplyReport report;
   std::string last = "no attempt was made";
-  do {
+  while (!attempts.used_up()) {
     auto found = read_found(attempts);
     if (!found) return std::unexpected(std::move(found.error()));
     const Comparison difference = compare(wanted, *found);
@@ -105,13 +133,16 @@ Result<ApplyReport> apply(const InterceptOptions& options, const Clock& clock) {
       return report;
     }
     last = joined(difference.problems);
+    // What was written once and isn't there any more has another writer.
+    if (report.changed) Attempts::pause();
     auto written = write_rules(wanted, difference);
     if (!written) {
       if (!written.error().retryable) return std::unexpected(std::move(written.error()));
       last = written.error().message;
+      Attempts::pause();
     }
     report.changed = report.changed || written.has_value();
-  } while (attempts.next());
+  }
   return make_error(ErrorCode::kTimeout, ErrorSource::kInternal,
                     "the rules did not stay as written for " +
                         std::to_string(apply_wait_ms_max / 1000) +
@@ -130,16 +161,19 @@ Result<CheckReport> check(const InterceptOptions& options, const Clock& clock) {
 }
 
 Result<bool> remove(const Clock& clock) {
+  const UniqueFd turn = take_turn(clock);
   Attempts attempts(clock);
   auto found = read_found(attempts);
   if (!found) return std::unexpected(std::move(found.error()));
   if (!found->table) return false;
-  Result<void> written;
-  do {
-    written = write_once(remove_transaction());
+  while (true) {
+    auto written = write_once(remove_transaction());
     if (written) return true;
-  } while (written.error().retryable && attempts.next());
-  return std::unexpected(std::move(written.error()));
+    if (!written.error().retryable || !attempts.next()) {
+      return std::unexpected(std::move(written.error()));
+    }
+    Attempts::pause();
+  }
 }
 
 bool is_initial_network_namespace() {

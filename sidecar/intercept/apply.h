@@ -17,6 +17,10 @@ namespace remora::intercept {
 inline constexpr int apply_wait_ms_max = 30'000;
 inline constexpr int apply_attempts_max = 1000;
 inline constexpr int apply_pause_ms = 20;
+// Several `remora intercept` at once take turns; with different options they would otherwise keep
+// overwriting each other before either has read back what it wrote. Whoever waits so long goes on:
+// the turn is a courtesy, each writing is whole without it, and an agent could refuse to yield it.
+inline constexpr int turn_wait_ms_max = 5000;
 
 struct ApplyReport {
   bool changed = false;  // false: the rules were in force already and nothing was written

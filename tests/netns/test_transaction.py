@@ -105,6 +105,13 @@ def test_concurrent_set_ups_with_different_options_end_with_one_of_them(namespac
     assert namespace.remora_rules() in expected
 
 
+def test_an_agent_that_holds_the_turn_delays_the_set_up_but_cannot_stop_it(namespace):
+    with namespace.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as held:
+        held.bind("\0remora intercept")
+        assert namespace.intercept(*OPTIONS[0]).stdout.startswith("set: ")
+    namespace.intercept(*OPTIONS[0], "--check")
+
+
 def other_transactions(namespace, ended, count):
     """Keeps the kernel's lock on the tables busy: each transaction makes and removes a large set."""
     elements = ",".join(str(i) for i in range(20_000))
