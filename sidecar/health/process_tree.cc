@@ -82,6 +82,24 @@ std::vector<ProcessEntry> list_processes() {
   return found;
 }
 
+// proc_uptime(5): "12345.67 …", always with two decimals.
+uint64_t ticks_since_boot() {
+  const UniqueFd file(::open("/proc/uptime", O_RDONLY | O_CLOEXEC));
+  std::array<char, 64> bytes{};
+  const ssize_t n = file ? ::read(file.get(), bytes.data(), bytes.size()) : -1;
+  if (n <= 0) return 0;
+  std::string_view text(bytes.data(), static_cast<size_t>(n));
+  text = text.substr(0, text.find(' '));
+  const size_t point = text.find('.');
+  const auto seconds = parse_number<uint64_t>(text.substr(0, point));
+  const auto hundredths =
+      point == std::string_view::npos ? 0 : parse_number<uint64_t>(text.substr(point + 1));
+  if (!seconds || !hundredths) return 0;
+  return (*seconds * 100 + *hundredths) * ticks_per_second() / 100;
+}
+
+uint64_t ticks_per_second() { return static_cast<uint64_t>(::sysconf(_SC_CLK_TCK)); }
+
 bool signal_process(const ProcessEntry& entry, int signo) {
   // The descriptor pins the process; what it pinned is checked before it is signalled.
   const UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, entry.pid, 0)));

@@ -23,6 +23,10 @@ struct ProcessEntry {
 // read.
 std::vector<ProcessEntry> list_processes();
 
+// Now, in the unit and from the origin of ProcessEntry::start_ticks; 0 when it can't be read.
+uint64_t ticks_since_boot();
+uint64_t ticks_per_second();
+
 // The entry's process, if it is still the same one; false when it isn't, or can't be signalled.
 bool signal_process(const ProcessEntry& entry, int signo);
 

@@ -30,6 +30,13 @@ constexpr milliseconds unmarked_watch{5'000};
 constexpr milliseconds absence_told_after{2'000};
 constexpr Duration cgroup_follow_interval = milliseconds(5'000);
 constexpr milliseconds exit_code_poll{2};
+// When an agent ends, its container's other processes (kubectl exec, an exec probe) live on for
+// moments until the runtime ends them. They carry the mark, too. Those that are older than this are
+// known by it; a younger one is held but not begun with before it has outlived the others.
+constexpr uint64_t leftover_age_s_min = 1;
+constexpr milliseconds settle{100};
+// Nothing is left of a container after this; who carries the mark then is the next instance.
+constexpr milliseconds leftovers_live_max{5'000};
 
 AgentExit exit_of(std::optional<int> status) {
   if (!status) return {.exit_code = exit_code_unknown, .signal = 0, .oom_killed = false};
@@ -74,6 +81,7 @@ class PodAgent::Impl {
   void begin();
   void follow_cgroup();
   void on_ended();
+  void note_leftovers();
   void find_out_exit();
   void forget();
   void signal_agent(int signo) const;
@@ -94,18 +102,18 @@ class PodAgent::Impl {
   std::optional<OomCounter> oom_;
   bool kill_sent_ = false;
   std::optional<MonotonicTime> kill_due_;
-  MonotonicTime ended_at_{};
+  MonotonicTime ended_at_ = MonotonicTime::min();  // the last instance
 
   // Unmarked processes, by PID and birth, and since when they are known.
   std::map<std::pair<pid_t, uint64_t>, MonotonicTime> strangers_;
-  // Those that carried the mark when the last instance ended: what is left of it.
-  std::vector<ProcessEntry> leftovers_;
+  std::vector<ProcessEntry> leftovers_;  // of the last instance
   std::optional<MonotonicTime> absent_since_;
   bool absence_told_ = false;
   Subscription look_timer_;
   Subscription kill_timer_;
   Subscription cgroup_timer_;
   Subscription exit_timer_;
+  Subscription begin_timer_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
@@ -114,8 +122,11 @@ void PodAgent::Impl::look_later(Duration after) {
 }
 
 void PodAgent::Impl::look() {
-  if (const auto found = find_instance()) return take(*found);
   const MonotonicTime now = loop_.now();
+  if (ended_at_ != MonotonicTime::min() && now - ended_at_ > leftovers_live_max) {
+    leftovers_.clear();
+  }
+  if (const auto found = find_instance()) return take(*found);
   if (!absent_since_) absent_since_ = now;
   if (!absence_told_ && now - *absent_since_ >= absence_told_after) {
     absence_told_ = true;
@@ -174,8 +185,15 @@ void PodAgent::Impl::take(const ProcessEntry& entry) {
   oom_.emplace(entry.pid);
   // A descriptor of a process that is gone already is readable at once.
   end_watch_ = loop_.watch_fd(pidfd_.get(), FdEvents::kRead, [this](FdEvents) { on_ended(); });
-  if (wanted_) return begin();
+  const bool settled = ended_at_ == MonotonicTime::min() || loop_.now() - ended_at_ >= settle;
+  if (wanted_ && settled) return begin();
   hold();
+  if (!settled) {
+    begin_timer_ = loop_.add_timer(ended_at_ + settle - loop_.now(), [this] {
+      begin_timer_.cancel();
+      if (wanted_) begin();
+    });
+  }
 }
 
 void PodAgent::Impl::hold() {
@@ -199,7 +217,7 @@ void PodAgent::Impl::hold() {
 
 void PodAgent::Impl::start_agent() {
   wanted_ = true;
-  if (state_ == State::kHeld) begin();
+  if (state_ == State::kHeld && !begin_timer_) begin();
 }
 
 void PodAgent::Impl::begin() {
@@ -256,22 +274,28 @@ void PodAgent::Impl::stop_agent(Duration grace) {
 
 void PodAgent::Impl::on_ended() {
   end_watch_.reset();
+  begin_timer_.cancel();
   kill_timer_.cancel();
   cgroup_timer_.cancel();
   const bool ran = state_ == State::kRunning;
   state_ = State::kEnded;
   if (hold_) static_cast<void>(std::exchange(hold_, std::nullopt)->cont());
-  leftovers_.clear();
-  for (const ProcessEntry& entry : list_processes()) {
-    if (environment_holds(entry.pid, mark_)) leftovers_.push_back(entry);
-  }
+  ended_at_ = loop_.now();
+  note_leftovers();
   if (!ran) {
     log_info("agent_ended_unstarted", {{"container", options_.container}, {"pid", process_.pid}});
     forget();
     return;
   }
-  ended_at_ = loop_.now();
   find_out_exit();
+}
+
+void PodAgent::Impl::note_leftovers() {
+  const uint64_t now = ticks_since_boot();
+  for (const ProcessEntry& entry : list_processes()) {
+    const bool is_old = entry.start_ticks + leftover_age_s_min * ticks_per_second() < now;
+    if (is_old && environment_holds(entry.pid, mark_)) leftovers_.push_back(entry);
+  }
 }
 
 // Its parent, outside the pod, collects it within milliseconds.
