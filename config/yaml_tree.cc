@@ -9,11 +9,13 @@
 #include <yaml-cpp/mark.h>
 #include <yaml-cpp/parser.h>
 
-#include "config/load.h"
 #include "sidecar/base/json_text.h"
 
 namespace remora::config {
 namespace {
+
+// "!!str": what is meant is what a quoted scalar is.
+constexpr std::string_view string_tag = "tag:yaml.org,2002:str";
 
 // Leaves the parser from inside an event; never leaves this file.
 struct Stop {
@@ -26,7 +28,7 @@ struct Stop {
 
 class TreeBuilder final : public YAML::EventHandler {
  public:
-  explicit TreeBuilder(YamlTree& tree) : tree_(tree) {}
+  TreeBuilder(YamlTree& tree, const YamlLimits& limits) : tree_(tree), limits_(limits) {}
 
   void OnDocumentStart(const YAML::Mark& mark) override {
     if (tree_.root != nullptr) {
@@ -49,7 +51,7 @@ class TreeBuilder final : public YAML::EventHandler {
     YamlNode& node = add(YamlNode::Kind::kScalar, mark, anchor, true);
     // yaml-cpp gives plain scalars the tag "?" and all others "!".
     node.quoted = tag != "?";
-    if (tag != "?" && tag != "!") refuse_tag(mark, tag);
+    if (tag != "?" && tag != "!" && tag != string_tag) refuse_tag(mark, tag);
     const bool is_null = !node.quoted && (value.empty() || value == "~" || value == "null" ||
                                           value == "Null" || value == "NULL");
     if (is_null) {
@@ -83,8 +85,8 @@ class TreeBuilder final : public YAML::EventHandler {
 
   // complete: the node can be aliased at once; collections only when closed.
   YamlNode& add(YamlNode::Kind kind, const YAML::Mark& mark, YAML::anchor_t anchor, bool complete) {
-    if (tree_.nodes.size() >= config_nodes_max) {
-      stop_at(mark, "more than " + std::to_string(config_nodes_max) + " values",
+    if (tree_.nodes.size() >= limits_.nodes_max) {
+      stop_at(mark, "more than " + std::to_string(limits_.nodes_max) + " values",
               "shorten the file");
     }
     YamlNode& node = tree_.nodes.emplace_back();
@@ -111,9 +113,9 @@ class TreeBuilder final : public YAML::EventHandler {
 
   void open(YamlNode::Kind kind, const YAML::Mark& mark, const std::string& tag,
             YAML::anchor_t anchor) {
-    if (open_.size() >= config_depth_max) {
-      stop_at(mark, "nested more than " + std::to_string(config_depth_max) + " deep",
-              "no key of the configuration needs that; check the brackets and the indentation");
+    if (open_.size() >= limits_.depth_max) {
+      stop_at(mark, "nested more than " + std::to_string(limits_.depth_max) + " deep",
+              "nothing here needs that; check the brackets and the indentation");
     }
     if (tag != "?" && tag != "!" && !tag.empty()) refuse_tag(mark, tag);
     YamlNode& node = add(kind, mark, anchor, false);
@@ -127,6 +129,7 @@ class TreeBuilder final : public YAML::EventHandler {
   }
 
   YamlTree& tree_;
+  const YamlLimits& limits_;
   std::vector<Open> open_;
   std::vector<const YamlNode*> anchors_;
 };
@@ -166,17 +169,17 @@ std::optional<YamlError> check_text(std::string_view text) {
 
 }  // namespace
 
-std::expected<YamlTree, YamlError> parse_yaml(std::string_view text) {
-  if (text.size() > config_bytes_max) {
+std::expected<YamlTree, YamlError> parse_yaml(std::string_view text, const YamlLimits& limits) {
+  if (text.size() > limits.bytes_max) {
     return std::unexpected(YamlError{
-        0, 0, "larger than " + std::to_string(config_bytes_max) + " bytes", "shorten the file"});
+        0, 0, "larger than " + std::to_string(limits.bytes_max) + " bytes", "shorten the file"});
   }
   if (std::optional<YamlError> error = check_text(text)) return std::unexpected(*std::move(error));
   YamlTree tree;
   try {
     std::istringstream in{std::string(text)};
     YAML::Parser parser(in);
-    TreeBuilder builder(tree);
+    TreeBuilder builder(tree, limits);
     while (parser.HandleNextDocument(builder)) {
     }
   } catch (Stop& stop) {

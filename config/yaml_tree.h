@@ -11,6 +11,8 @@
 #include <string_view>
 #include <vector>
 
+#include "config/load.h"
+
 namespace remora::config {
 
 struct YamlNode {
@@ -35,7 +37,13 @@ struct YamlError {
   std::string mend;
 };
 
-// Fails at the first syntax error (nothing after it can be trusted) or limit of config/load.h.
-std::expected<YamlTree, YamlError> parse_yaml(std::string_view text);
+struct YamlLimits {
+  size_t bytes_max = config_bytes_max;
+  size_t depth_max = config_depth_max;
+  size_t nodes_max = config_nodes_max;
+};
+
+// Fails at the first syntax error (nothing after it can be trusted) or limit.
+std::expected<YamlTree, YamlError> parse_yaml(std::string_view text, const YamlLimits& limits = {});
 
 }  // namespace remora::config

@@ -323,12 +323,16 @@ def command_test(options, clock):
     if os.environ.get("KUBECONFIG"):
         return subprocess.run(argv, check=False).returncode
     cluster = opened(clock, must_be_up=False)
+    # Here, since from inside the cluster's network no registry can be reached.
+    for recipe in (images.PYTHON, images.agent()):
+        images.ready(cluster.where, recipe, cluster.programs)
     own = not cluster.is_up()
     if own:
         with changing(cluster.where):
             bring_up(cluster, layout.NODES_DEFAULT, clock)
     try:
-        environment = {**cluster.environment(), "REMORA_TEST_CLUSTER": cluster.where.name}
+        environment = {**cluster.environment(), "REMORA_TEST_CLUSTER": cluster.where.name,
+                       "REMORA_TEST_OUTSIDE_PID": str(os.getpid())}
         return subprocess.run(cluster.control.enter_argv(argv, only_network=True),
                               env=environment, check=False).returncode
     finally:

@@ -95,7 +95,8 @@ def _make_python(folder, _):
 def python_packages(name, requirements):
     """An image with packages from PyPI on top of python. requirements: the text of a pip file."""
     def make(folder, _):
-        steps.say(f"image {name}: installing from PyPI: {' '.join(requirements.split())}")
+        wanted = [line for line in requirements.splitlines() if not line.startswith("#")]
+        steps.say(f"image {name}: installing from PyPI: {' '.join(wanted)}")
         wishes = folder.parent / "requirements.txt"
         wishes.write_text(requirements)
         steps.run(["/usr/bin/python3", "-m", "venv", folder.parent / "venv"])
@@ -105,10 +106,27 @@ def python_packages(name, requirements):
     return Recipe(name, make, (requirements,), {"Env": ["PYTHONPATH=/opt/agent"]}, PYTHON)
 
 
+def with_files(name, source, place, base):
+    """An image with a folder of this repository at place, on top of base."""
+    files = {path.relative_to(source): path.read_text() for path in sorted(source.glob("*.py"))}
+
+    def make(folder, _):
+        for path, text in files.items():
+            steps.whole_file(folder / place / path, text)
+    return Recipe(name, make, tuple(files.items()), {**base.config, "WorkingDir": f"/{place}"}, base)
+
+
 PAUSE = Recipe("pause", _make_pause, (PAUSE_SOURCE,), {"Entrypoint": ["/pause"], "User": "65535:65535"})
 TOOLS = Recipe("tools", _make_tools, (programs.SUITE,), {"Cmd": ["sh"]})
 PYTHON = Recipe("python", _make_python, (DEBIAN_SUITE, "python3,ca-certificates,procps"),
                 {"Cmd": ["python3"]})
+DEMO = layout.REPOSITORY / "demo"
+
+
+def agent():
+    """The demo's agents and their model server, with LangGraph."""
+    return with_files("agent", DEMO / "agent", "srv/agent", python_packages(
+        "agent-packages", (DEMO / "requirements.txt").read_text()))
 
 
 def ready(where, recipe, of):

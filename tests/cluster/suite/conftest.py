@@ -49,6 +49,16 @@ def python_image(own_cluster_or_none):
 
 
 @pytest.fixture(scope="session")
+def agent_image(own_cluster_or_none):
+    """The demo's LangGraph agent and its model server under /srv/agent."""
+    if name := os.environ.get("REMORA_TEST_AGENT_IMAGE"):
+        return name
+    if own_cluster_or_none is None:
+        pytest.skip("REMORA_TEST_AGENT_IMAGE doesn't name an image of the demo's agent")
+    return own_cluster_or_none.load_recipe(images.agent())
+
+
+@pytest.fixture(scope="session")
 def remora_image(own_cluster_or_none):
     """The product's image: REMORA_IMAGE, or the archive that ./dev image leaves."""
     if name := os.environ.get("REMORA_IMAGE"):

@@ -1,0 +1,321 @@
+#include "k8s/inject/inject.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "config/scalar.h"
+#include "k8s/inject/agent_probes.h"
+#include "k8s/inject/gate.h"
+#include "k8s/inject/identity.h"
+#include "k8s/inject/patch_builder.h"
+#include "k8s/inject/plan.h"
+#include "k8s/inject/pod_shape.h"
+#include "k8s/inject/pod_volumes.h"
+#include "k8s/inject/sidecar_container.h"
+
+namespace remora::k8s {
+namespace {
+
+constexpr int64_t grace_s_default = 30;  // of core/v1 PodSpec
+
+Json to_array(const std::vector<Json>& items) {
+  Json array = Json::array();
+  for (const Json& item : items) array.push_back(item);
+  return array;
+}
+
+// Carries a plan out. Each step says what it sets and why.
+class Injection {
+ public:
+  explicit Injection(Plan& plan) : plan_(plan), patch_(plan.pod) {}
+
+  InjectResult run() {
+    Volumes volumes = plan_volumes(plan_);
+    if (!plan_.problems.empty()) return std::move(plan_.problems);
+    rewrite_probes(plan_, patch_);
+    for (size_t i = 0; i < plan_.agents.size(); ++i) {
+      inject_agent(plan_.agents[i], volumes.agents[i]);
+    }
+    patch_.ensure_items("/spec/volumes", to_array(volumes.pod), "name");
+    share_process_namespace();
+    insert_containers(volumes.sidecar);
+    warn_of_losses();
+    if (!record()) {
+      return Skip{
+          "Remora is not added to this pod: with its record the annotations would be "
+          "larger than the " +
+              std::to_string(config::annotations_bytes_max) +
+              " bytes that Kubernetes allows; shorten them",
+          true};
+    }
+    return Patch{.json = patch_.dump(),
+                 .operations = patch_.size(),
+                 .notes = std::move(plan_.notes),
+                 .warnings = std::move(plan_.warnings)};
+  }
+
+ private:
+  void inject_agent(const AgentPlan& agent, const std::vector<Json>& mounts) {
+    const std::string pointer = plan_.container_pointer(agent);
+    const std::string& name = agent.record.name();
+    Json env = Json::array();
+    env.push_back({{"name", config::agent_env}, {"value", name}});
+    if (const std::string& state = agent.config.agent().state_dir(); !state.empty()) {
+      env.push_back({{"name", config::state_dir_env}, {"value", state}});
+    }
+    if (plan_.injected.interception().mode() == "explicit" && plan_.settings.proxy_env()) {
+      add_proxy_env(env);
+    }
+    patch_.ensure_items(pointer + "/env", env, "name");
+    patch_.ensure_items(pointer + "/volumeMounts", to_array(mounts), "mountPath");
+    if (plan_.settings.drain_hook()) add_drain_hook(pointer, name);
+    note_ports(agent);
+  }
+
+  void add_proxy_env(Json& env) const {
+    const std::string proxy =
+        "http://127.0.0.1:" + std::to_string(plan_.injected.outbound().proxy_port());
+    const std::string direct = "localhost,127.0.0.1,::1";
+    for (const char* name : {"HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"}) {
+      env.push_back({{"name", name}, {"value", proxy}});
+    }
+    for (const char* name : {"NO_PROXY", "no_proxy"}) {
+      env.push_back({{"name", name}, {"value", direct}});
+    }
+  }
+
+  void add_drain_hook(const std::string& container, const std::string& name) {
+    if (patch_.at(container + "/lifecycle/preStop") != nullptr) {
+      return plan_.note("container " + name + ": its own preStop hook is kept");
+    }
+    patch_.ensure(container + "/lifecycle", Json::object());
+    patch_.add(container + "/lifecycle/preStop",
+               {{"httpGet", {{"path", "/drain"}, {"port", plan_.injected.pod().health_port()}}}});
+    plan_.note("container " + name +
+               ": before it is stopped, Remora lets requests in flight finish (preStop hook)");
+  }
+
+  void note_ports(const AgentPlan& agent) {
+    const std::string& name = agent.record.name();
+    if (agent.record.ports_size() == 0) {
+      return plan_.warn("container " + name +
+                        " declares no TCP port: callers reach it without Remora's help "
+                        "(remora.dev/app-port." +
+                        name + ")");
+    }
+    std::string ports;
+    for (const config::InjectedPort& port : agent.record.ports()) {
+      ports.append(ports.empty() ? "" : ", ").append(std::to_string(port.port()));
+    }
+    plan_.note("container " + name + " is an agent that listens on " + ports);
+  }
+
+  void share_process_namespace() {
+    const Json* there = find(plan_.spec(), "shareProcessNamespace");
+    const bool refused = there != nullptr && *there == false;
+    if (!plan_.settings.share_process_namespace() || refused) {
+      plan_.injected.set_process_namespace_shared(there != nullptr && *there == true);
+      if (plan_.injected.process_namespace_shared()) return;
+      return plan_.warn(
+          "the process namespace is not shared, so Remora sees no process of the agents. Lost: "
+          "hangs and deadlocks found in them, evidence, restart by signal, and snapshots for which "
+          "the agent is stopped; probes, traffic and requests in flight are looked after");
+    }
+    patch_.ensure("/spec/shareProcessNamespace", true);
+    plan_.injected.set_process_namespace_shared(true);
+    plan_.note(
+        "the containers share a process namespace, so that Remora sees, signals and takes evidence "
+        "of the agents' processes; a program that insists on being process 1 won't start");
+  }
+
+  void insert_containers(const std::vector<Json>& mounts) {
+    const Json context = sidecar_security_context(plan_);
+    insert(make_sidecar(plan_, mounts, context), true);
+    if (plan_.transparent()) insert(make_intercept(plan_), false);
+    check_order();
+    plan_.note("container " + std::string(sidecar_container) + " (" +
+               text_of(*find_named(patch_.at("/spec/initContainers"), "name", sidecar_container),
+                       "image") +
+               ") starts before all others and is stopped after the agents");
+    if (plan_.transparent()) {
+      plan_.note("container " + std::string(intercept_container) +
+                 " writes the redirect rules before anything else runs, as root with NET_ADMIN, "
+                 "and ends; init containers after it already go through Remora");
+    }
+  }
+
+  // In front of all others; merged into one of the same name, whose members win.
+  void insert(const Json& container, bool is_sidecar) {
+    const std::string list = "/spec/initContainers";
+    if (patch_.at(list) == nullptr) return patch_.add(list, Json::array({container}));
+    const std::string name = text_of(container, "name");
+    const Json& there = *patch_.at(list);
+    for (size_t i = 0; i < there.size(); ++i) {
+      if (text_of(there[i], "name") == name) {
+        return merge(list + "/" + std::to_string(i), container, is_sidecar);
+      }
+    }
+    patch_.add(list + "/0", container);
+  }
+
+  void merge(const std::string& pointer, const Json& container, bool is_sidecar) {
+    for (const auto& [key, value] : container.items()) {
+      const std::string member = pointer + "/" + key;
+      if (key == "env" || key == "ports") {
+        patch_.ensure_items(member, value, "name");
+      } else if (key == "volumeMounts") {
+        patch_.ensure_items(member, value, "mountPath");
+      } else if (key == "securityContext") {
+        merge_security_context(member, value);
+      } else {
+        patch_.ensure(member, value);
+      }
+    }
+    if (!is_sidecar) update_arguments(pointer + "/args");
+    if (is_sidecar && !plan_.before) {
+      plan_.note("container " + std::string(sidecar_container) +
+                 " is there already: what it sets is kept, the rest is added");
+    }
+  }
+
+  // Containers that others added since may have ports to leave alone. Arguments that somebody else
+  // has changed stay.
+  void update_arguments(const std::string& pointer) {
+    if (!plan_.before) return;
+    const Json wanted = intercept_arguments(plan_.injected);
+    const Json& there = *patch_.at(pointer);
+    if (there != wanted && there == intercept_arguments(*plan_.before)) {
+      patch_.replace(pointer, wanted);
+    }
+  }
+
+  // A user who is root can't also be asked not to be.
+  void merge_security_context(const std::string& pointer, Json value) {
+    const Json* there = patch_.at(pointer);
+    if (there != nullptr && integer_of(*there, "runAsUser") == 0) value.erase("runAsNonRoot");
+    patch_.ensure_members(pointer, value);
+  }
+
+  // Others may have put theirs in front since; taking turns about it would never end.
+  void check_order() {
+    for (const Json& container : *patch_.at("/spec/initContainers")) {
+      const std::string name = text_of(container, "name");
+      if (name == sidecar_container) return;
+      if (name == intercept_container) continue;
+      plan_.warn(
+          "init container " + name + " runs before Remora" +
+          (plan_.transparent() ? ": if the rules are written before it, it has no network" : ""));
+    }
+  }
+
+  void warn_of_losses() {
+    const Json& spec = plan_.spec();
+    const int64_t grace_s =
+        integer_of(spec, "terminationGracePeriodSeconds").value_or(grace_s_default);
+    for (const AgentPlan& agent : plan_.agents) {
+      const int64_t drain_s = agent.config.inbound().timeouts().drain().seconds();
+      if (drain_s <= grace_s) continue;
+      plan_.warn("container " + agent.record.name() + ": remora.dev/drain-timeout is " +
+                 std::to_string(drain_s) + "s, but the pod is killed after " +
+                 std::to_string(grace_s) + "s; raise terminationGracePeriodSeconds");
+    }
+    if (text_of(spec, "restartPolicy") == "Never") {
+      plan_.warn(
+          "restartPolicy is Never: the kubelet starts no container again, so Remora watches and "
+          "takes snapshots but can't heal by restart; OnFailure would let it");
+    }
+    if (plan_.injected.interception().mode() == "explicit") {
+      plan_.warn(
+          "interception is explicit: callers pass Remora only by the Service's targetPort "
+          "remora-inbound (" +
+          std::to_string(plan_.injected.interception().inbound_port()) + "), which leads to " +
+          plan_.agents.front().record.name() + ", and calls only where HTTP_PROXY is honoured");
+    }
+    warn_of_quality_of_service();
+  }
+
+  // Kubernetes' class Guaranteed needs equal requests and limits of every container.
+  void warn_of_quality_of_service() {
+    if (plan_.before) return;
+    for (const Json& container : plan_.containers()) {
+      const Json* resources = find_object(container, "resources");
+      const Json* limits = resources == nullptr ? nullptr : find_object(*resources, "limits");
+      if (limits == nullptr || find(*limits, "cpu") == nullptr ||
+          find(*limits, "memory") == nullptr) {
+        return;
+      }
+      const Json* requests = find_object(*resources, "requests");
+      for (const std::string_view what : {"cpu", "memory"}) {
+        const Json* request = requests == nullptr ? nullptr : find(*requests, what);
+        if (request != nullptr && *request != *find(*limits, what)) return;
+      }
+    }
+    const config::PodSettings& settings = plan_.settings;
+    if (settings.cpu_limit() == settings.cpu_request() &&
+        settings.memory_limit() == settings.memory_request()) {
+      return;
+    }
+    plan_.warn(
+        "the pod's quality of service is no longer Guaranteed; set remora.dev/cpu-limit and "
+        "cpu-request alike, and memory-limit and memory-request");
+  }
+
+  // Writes the record; false when it would not fit.
+  bool record() {
+    for (const AgentPlan& agent : plan_.agents) *plan_.injected.add_agents() = agent.record;
+    const std::string text = config::render_injected(plan_.injected);
+    const auto before = plan_.annotations.find(config::injected_annotation);
+    size_t bytes = config::injected_annotation.size() + text.size();
+    for (const auto& [key, value] : plan_.annotations) {
+      if (key != config::injected_annotation) bytes += key.size() + value.size();
+    }
+    if (bytes > config::annotations_bytes_max) return false;
+    if (before != plan_.annotations.end() && before->second == text) return true;
+    patch_.ensure("/metadata", Json::object());
+    patch_.ensure("/metadata/annotations", Json::object());
+    patch_.add("/metadata/annotations/" + pointer_step(config::injected_annotation), text);
+    return true;
+  }
+
+  Plan& plan_;
+  PatchBuilder patch_;
+};
+
+void check_label(Plan& plan) {
+  const config::Annotations labels = metadata_map(plan.pod, "labels");
+  const auto label = labels.find(config::inject_label);
+  if (label == labels.end() || config::parse_bool(label->second)) return;
+  plan.complain("label " + label->first,
+                config::quote(label->second) + " is neither true nor false", "write true or false");
+}
+
+}  // namespace
+
+InjectResult inject_pod(const nlohmann::ordered_json& pod, const InjectOptions& options) {
+  if (config::Problems problems = check_pod_shape(pod); !problems.empty()) return problems;
+  Plan plan{.pod = pod,
+            .options = options,
+            .annotations = metadata_map(pod, "annotations"),
+            .settings = {},
+            .before = std::nullopt,
+            .injected = {},
+            .agents = {},
+            .notes = {},
+            .warnings = {},
+            .problems = {}};
+  if (std::optional<Skip> skip = reason_to_skip(pod, plan.annotations, options)) {
+    return *std::move(skip);
+  }
+  plan.problems = check_kubernetes_version(options.kubernetes_version);
+  check_label(plan);
+  make_plan(plan);
+  if (!plan.problems.empty()) return std::move(plan.problems);
+  return Injection(plan).run();
+}
+
+nlohmann::ordered_json apply_patch(const nlohmann::ordered_json& pod, const Patch& patch) {
+  return pod.patch(Json::parse(patch.json));
+}
+
+}  // namespace remora::k8s

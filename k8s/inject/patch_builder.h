@@ -1,0 +1,46 @@
+// Collects the operations of a JSON patch (RFC 6902) while it carries them out on a copy of the
+// pod, so that each operation is made for what the pod is by then.
+#pragma once
+
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <string_view>
+
+#include "k8s/inject/json_view.h"
+
+namespace remora::k8s {
+
+class PatchBuilder {
+ public:
+  explicit PatchBuilder(const Json& pod);
+  ~PatchBuilder();
+
+  // The pod as it is by now.
+  const Json& pod() const { return *pod_; }
+  // Null when there is nothing at pointer, or null.
+  const Json* at(const std::string& pointer) const;
+
+  // RFC 6902 section 4. The parent must be there.
+  void add(const std::string& pointer, const Json& value);
+  void replace(const std::string& pointer, const Json& value);
+  void remove(const std::string& pointer);
+
+  // Adds value unless there is something already.
+  void ensure(const std::string& pointer, const Json& value);
+  // The same for each member of an object, and the members of those.
+  void ensure_members(const std::string& pointer, const Json& object);
+  // Appends those items whose member `key` no item of the list has; makes the list if need be.
+  void ensure_items(const std::string& pointer, const Json& items, std::string_view key);
+
+  size_t size() const;
+  std::string dump() const;
+
+ private:
+  void apply(Json operation);
+
+  std::unique_ptr<Json> pod_;
+  std::unique_ptr<Json> operations_;
+};
+
+}  // namespace remora::k8s

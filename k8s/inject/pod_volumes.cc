@@ -1,0 +1,172 @@
+#include "k8s/inject/pod_volumes.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+
+#include "config/scalar.h"
+
+namespace remora::k8s {
+namespace {
+
+constexpr size_t volume_name_bytes_max = 63;
+
+std::string plain_path(const std::string& text) {
+  std::string path = std::filesystem::path(text).lexically_normal().string();
+  while (path.size() > 1 && path.ends_with('/')) path.pop_back();
+  return path;
+}
+
+// path is outer, or lies below it.
+bool is_within(std::string_view path, std::string_view outer) {
+  if (outer == "/") return true;
+  return path.starts_with(outer) && (path.size() == outer.size() || path[outer.size()] == '/');
+}
+
+Json mount(std::string_view name, std::string_view path, bool read_only) {
+  Json json = {{"name", name}, {"mountPath", path}};
+  if (read_only) json["readOnly"] = true;
+  return json;
+}
+
+// The agent's mount under which path lies, the innermost.
+const Json* mount_over(const Json& container, const std::string& path) {
+  const Json* best = nullptr;
+  size_t longest = 0;
+  const Json* mounts = find_array(container, "volumeMounts");
+  if (mounts == nullptr) return nullptr;
+  for (const Json& one : *mounts) {
+    const std::string at = plain_path(text_of(one, "mountPath"));
+    if (at.empty() || !is_within(path, at) || at.size() < longest) continue;
+    best = &one;
+    longest = at.size();
+  }
+  return best;
+}
+
+class VolumePlanner {
+ public:
+  explicit VolumePlanner(Plan& plan) : plan_(plan) { volumes_.agents.resize(plan.agents.size()); }
+
+  Volumes run() {
+    add_pod_info();
+    add_config_map();
+    add_store();
+    for (size_t i = 0; i < plan_.agents.size(); ++i) add_state(i);
+    return std::move(volumes_);
+  }
+
+ private:
+  void add_pod_info() {
+    const auto item = [](std::string_view what) {
+      return Json{{"path", what}, {"fieldRef", {{"fieldPath", "metadata." + std::string(what)}}}};
+    };
+    volumes_.pod.push_back(
+        {{"name", "remora-pod"},
+         {"downwardAPI", {{"items", Json::array({item("annotations"), item("labels")})}}}});
+    volumes_.sidecar.push_back(mount("remora-pod", config::pod_info_dir, true));
+  }
+
+  void add_config_map() {
+    const std::string& name = plan_.settings.config_map();
+    if (name.empty()) return;
+    volumes_.pod.push_back({{"name", "remora-config"}, {"configMap", {{"name", name}}}});
+    volumes_.sidecar.push_back(mount("remora-config", config::pod_config_dir, true));
+    plan_.note("the configuration file is " + std::string(config::pod_config_key) +
+               " of ConfigMap " + name + "; what it says is checked by the sidecar, not here");
+  }
+
+  void add_store() {
+    if (const std::string& own = plan_.settings.snapshot_volume(); !own.empty()) {
+      const auto& later = plan_.options.later_volumes;
+      if (find_named(find_array(plan_.spec(), "volumes"), "name", own) == nullptr &&
+          std::ranges::find(later, own) == later.end()) {
+        return plan_.complain(annotation_place("snapshot-volume"),
+                              config::quote(own) + " is no volume of this pod",
+                              "name one of spec.volumes, or use remora.dev/snapshot-claim");
+      }
+      volumes_.sidecar.push_back(mount(own, config::pod_store_dir, false));
+      return plan_.note("snapshots and incidents are kept in the pod's volume " + own);
+    }
+    const std::string& claim = plan_.settings.snapshot_claim();
+    Json volume = {{"name", "remora-store"}};
+    if (claim.empty()) {
+      volume["emptyDir"] = Json::object();
+      plan_.warn(
+          "snapshots and incidents are lost with the pod; remora.dev/snapshot-claim keeps them");
+    } else {
+      volume["persistentVolumeClaim"] = {{"claimName", claim}};
+      plan_.note("snapshots and incidents are kept in PersistentVolumeClaim " + claim);
+    }
+    volumes_.pod.push_back(std::move(volume));
+    volumes_.sidecar.push_back(mount("remora-store", config::pod_store_dir, false));
+  }
+
+  void add_state(size_t index) {
+    const AgentPlan& agent = plan_.agents[index];
+    const std::string& text = agent.config.agent().state_dir();
+    const std::string& name = agent.record.name();
+    if (text.empty()) return;
+    const std::string path = plain_path(text);
+    if (!path.starts_with('/') || path == "/" || is_within(path, config::pod_store_dir) ||
+        is_within(path, "/etc/remora")) {
+      return plan_.complain(annotation_place("state-dir"),
+                            config::quote(text) + " can't be the state of container " + name,
+                            "write an absolute path of a directory of its own, such as /data");
+    }
+    const Json* there = mount_over(plan_.container(agent), path);
+    if (there == nullptr) return add_state_volume(index, path);
+    if (!text_of(*there, "subPathExpr").empty()) {
+      return plan_.complain(annotation_place("state-dir"),
+                            "lies on a volume that container " + name +
+                                " mounts with subPathExpr, which Remora can't follow",
+                            "mount it with subPath, or without");
+    }
+    if (bool_of(*there, "readOnly") == true) {
+      plan_.warn("the state of container " + name +
+                 " is mounted read-only: snapshots can be taken, not restored there");
+    }
+    Json copy = mount(text_of(*there, "name"), text_of(*there, "mountPath"), false);
+    if (const std::string sub = text_of(*there, "subPath"); !sub.empty()) copy["subPath"] = sub;
+    add_sidecar_mount(std::move(copy), name);
+    plan_.note("Remora sees the state of container " + name + " in volume " +
+               text_of(*there, "name") + " at " + path);
+  }
+
+  // State that lies in the container's own layer would go with the container.
+  void add_state_volume(size_t index, const std::string& path) {
+    const std::string& agent = plan_.agents[index].record.name();
+    std::string name = "remora-state-" + agent;
+    if (name.size() > volume_name_bytes_max) name = "remora-state-" + std::to_string(index);
+    volumes_.pod.push_back({{"name", name}, {"emptyDir", Json::object()}});
+    volumes_.agents[index].push_back(mount(name, path, false));
+    add_sidecar_mount(mount(name, path, false), agent);
+    plan_.note("container " + agent + ": its state directory " + path +
+               " becomes a volume that outlives the container, empty at first and seen by Remora");
+    plan_.warn("container " + agent + ": what its image has in " + path + " is hidden");
+  }
+
+  void add_sidecar_mount(Json wanted, const std::string& agent) {
+    const std::string path = text_of(wanted, "mountPath");
+    for (const Json& other : volumes_.sidecar) {
+      if (plain_path(text_of(other, "mountPath")) != plain_path(path)) continue;
+      if (other == wanted) return;
+      return plan_.complain(
+          annotation_place("state-dir"),
+          "another volume than that of container " + agent + " is at " + path + " already",
+          "give each agent a path of its own with remora.dev/state-dir." + agent);
+    }
+    volumes_.sidecar.push_back(std::move(wanted));
+  }
+
+  Plan& plan_;
+  Volumes volumes_;
+};
+
+}  // namespace
+
+Volumes plan_volumes(Plan& plan) { return VolumePlanner(plan).run(); }
+
+}  // namespace remora::k8s
