@@ -291,20 +291,26 @@ std::vector<Override> pod_overrides(const Injected& injected, const InjectedAgen
   overrides.push_back({.key = "inbound.listen",
                        .values = {":" + std::to_string(injected.interception().inbound_port())},
                        .origin = origin});
-  overrides.push_back({.key = "snapshots.store",
-                       .values = {std::string(pod_store_dir)},
-                       .origin = origin,
-                       .is_default = true});
+  const auto set_default = [&](std::string key, std::string value) {
+    overrides.push_back({.key = std::move(key),
+                         .values = {std::move(value)},
+                         .origin = origin,
+                         .is_default = true});
+  };
+  // Each agent has its own store.
+  set_default("snapshots.store", injected.agents_size() > 1
+                                     ? std::string(pod_store_dir) + "/" + agent.name()
+                                     : std::string(pod_store_dir));
+  set_default("admin.socket", std::string(pod_admin_socket));
+  // By then no endpoint of a Service names the pod any more, almost always.
+  set_default("inbound.timeouts.drainDelay", "5s");
+  // The runtime has its own, which comes on top.
+  set_default("healing.backoff.step", "1ms");
   if (agent.ports_size() == 0) return overrides;
-  overrides.push_back({.key = "agent.appPort",
-                       .values = {std::to_string(agent.ports(0).port())},
-                       .origin = origin,
-                       .is_default = true});
-  if (agent.ports(0).protocol().empty()) return overrides;
-  overrides.push_back({.key = "agent.appProtocol",
-                       .values = {agent.ports(0).protocol()},
-                       .origin = origin,
-                       .is_default = true});
+  set_default("agent.appPort", std::to_string(agent.ports(0).port()));
+  if (!agent.ports(0).protocol().empty()) {
+    set_default("agent.appProtocol", agent.ports(0).protocol());
+  }
   return overrides;
 }
 

@@ -15,6 +15,8 @@ inline constexpr std::string_view pod_info_dir = "/etc/remora/pod";  // files an
 inline constexpr std::string_view pod_config_dir = "/etc/remora/config";
 inline constexpr std::string_view pod_config_key = "remora.yaml";
 inline constexpr std::string_view pod_store_dir = "/var/lib/remora";
+inline constexpr std::string_view pod_admin_socket = "/var/lib/remora/admin.sock";
+inline constexpr std::string_view binary_path = "/usr/local/bin/remora";  // in the image
 
 // In the environment of each agent container: its own name, by which its processes are found.
 inline constexpr std::string_view agent_env = "REMORA_AGENT";

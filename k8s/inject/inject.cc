@@ -91,7 +91,7 @@ class Injection {
     }
     patch_.ensure(container + "/lifecycle", Json::object());
     patch_.add(container + "/lifecycle/preStop",
-               {{"httpGet", {{"path", "/drain"}, {"port", plan_.injected.pod().health_port()}}}});
+               {{"httpGet", {{"path", "/drained"}, {"port", plan_.injected.pod().health_port()}}}});
     plan_.note("container " + name +
                ": before it is stopped, Remora lets requests in flight finish (preStop hook)");
   }

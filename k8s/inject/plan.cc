@@ -40,6 +40,9 @@ void add_problems(Plan& plan, config::Problems problems) {
 // What the annotations say about listeners and rules, or what an earlier injection settled.
 void plan_interception(Plan& plan) {
   plan.injected.set_version(plan.options.product_version);
+  // Absent in a pod (not in a stored one): Kubernetes' default.
+  const std::string restart_policy = text_of(plan.spec(), "restartPolicy");
+  plan.injected.set_restart_policy(restart_policy.empty() ? "Always" : restart_policy);
   if (plan.before) {
     *plan.injected.mutable_interception() = plan.before->interception();
     *plan.injected.mutable_outbound() = plan.before->outbound();

@@ -71,7 +71,6 @@ void add_list(Json& arguments, const char* option, const Values& values) {
 
 Json make_sidecar(const Plan& plan, const std::vector<Json>& volume_mounts,
                   const Json& security_context) {
-  const int health_port = plan.injected.pod().health_port();
   Json sidecar = {{"name", sidecar_container}, {"image", image_of(plan)}};
   if (!plan.settings.image_pull_policy().empty()) {
     sidecar["imagePullPolicy"] = plan.settings.image_pull_policy();
@@ -82,14 +81,16 @@ Json make_sidecar(const Plan& plan, const std::vector<Json>& volume_mounts,
                                 field_env("REMORA_POD_NAMESPACE", "metadata.namespace"),
                                 field_env("REMORA_POD_UID", "metadata.uid"),
                                 field_env("REMORA_POD_IP", "status.podIP"),
-                                field_env("REMORA_NODE_NAME", "spec.nodeName")});
+                                field_env("REMORA_NODE_NAME", "spec.nodeName"),
+                                {{"name", "REMORA_ADMIN"}, {"value", config::pod_admin_socket}}});
   sidecar["ports"] = ports_of(plan);
-  sidecar["startupProbe"] = own_probe(plan, "/healthz", startup_period_s, startup_failures_max);
+  // The agents begin after it: with their state checked, and restored where it must be.
+  sidecar["startupProbe"] = own_probe(plan, "/started", startup_period_s, startup_failures_max);
   sidecar["readinessProbe"] = own_probe(plan, "/readyz", readiness_period_s, 1);
   sidecar["livenessProbe"] = own_probe(plan, "/healthz", liveness_period_s, liveness_failures_max);
   // A native sidecar gets SIGTERM only when the agents are gone; the hook runs when the pod's end
-  // begins.
-  sidecar["lifecycle"] = {{"preStop", {{"httpGet", {{"path", "/drain"}, {"port", health_port}}}}}};
+  // begins. Through the admin socket, so that nobody outside the pod can end its service.
+  sidecar["lifecycle"] = {{"preStop", {{"exec", {{"command", {config::binary_path, "drain"}}}}}}};
   if (Json resources = resources_of(plan.settings); !resources.empty()) {
     sidecar["resources"] = std::move(resources);
   }

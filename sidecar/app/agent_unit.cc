@@ -39,10 +39,9 @@ Result<void> ensure_directory(const std::string& path, const char* option) {
 
 Result<std::unique_ptr<AgentUnit>> AgentUnit::create(Loop& loop, MetricRegistry& registry,
                                                      AppAgent agent, AgentWorld world,
-                                                     SupervisorTraits traits,
                                                      AgentUnitHooks hooks) {
   std::unique_ptr<AgentUnit> unit(
-      new AgentUnit(loop, registry, std::move(agent), std::move(world), traits, std::move(hooks)));
+      new AgentUnit(loop, registry, std::move(agent), std::move(world), std::move(hooks)));
   for (Result<void> (AgentUnit::*open)() :
        {&AgentUnit::open_store, &AgentUnit::open_proxies, &AgentUnit::make_health}) {
     if (Result<void> opened = (unit.get()->*open)(); !opened) {
@@ -54,14 +53,15 @@ Result<std::unique_ptr<AgentUnit>> AgentUnit::create(Loop& loop, MetricRegistry&
 }
 
 AgentUnit::AgentUnit(Loop& loop, MetricRegistry& registry, AppAgent agent, AgentWorld world,
-                     SupervisorTraits traits, AgentUnitHooks hooks)
+                     AgentUnitHooks hooks)
     : loop_(loop),
       name_(std::move(agent.name)),
       config_(std::move(agent.config)),
       more_ports_(std::move(agent.more_ports)),
       accepts_(agent.accepts),
       world_(std::move(world)),
-      traits_(traits),
+      clean_end_is_final_(agent.clean_end_is_final),
+      ends_when_giving_up_(agent.ends_when_giving_up),
       hooks_(std::move(hooks)),
       gate_(loop),
       metrics_(registry, name_, fault_kind_names()),
@@ -158,8 +158,8 @@ void AgentUnit::make_supervisor() {
   hooks.on_drained = [this] { hooks_.on_drained(); };
   hooks.on_finished = [this](int exit_code) { hooks_.on_finished(exit_code); };
   SupervisorOptions options = supervisor_options(config_);
-  options.clean_end_is_final = traits_.clean_end_is_final;
-  options.ends_when_giving_up = traits_.ends_when_giving_up;
+  options.clean_end_is_final = clean_end_is_final_;
+  options.ends_when_giving_up = ends_when_giving_up_;
   supervisor_ = std::make_unique<Supervisor>(SupervisorSeams{.loop = loop_,
                                                              .orchestrator = *world_.orchestrator,
                                                              .state_keeper = snapshots_.get(),

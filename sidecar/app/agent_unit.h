@@ -41,8 +41,11 @@ struct AppAgent {
   config::Config config;
   // Beside agent.appPort. Without accepts nothing listens for them either.
   std::vector<AgentPort> more_ports{};
-  // False: callers come in elsewhere, and are given to proxies() by port.
+  // False: callers come in elsewhere (InboundCapture).
   bool accepts = true;
+  // See SupervisorOptions.
+  bool clean_end_is_final = true;
+  bool ends_when_giving_up = true;
 };
 
 // What runs one agent.
@@ -52,12 +55,6 @@ struct AgentWorld {
   std::move_only_function<void(const config::Config&)> reload = [](const config::Config&) {};
   // Its pod is being ended: from now on others stop it.
   std::move_only_function<void()> leave_stopping_to_others = [] {};
-};
-
-// See SupervisorOptions.
-struct SupervisorTraits {
-  bool clean_end_is_final = true;
-  bool ends_when_giving_up = true;
 };
 
 // Both once.
@@ -73,7 +70,7 @@ class AgentUnit final : GateControl, DrainControl, RequestObserver {
   // address that does not parse (kInvalidArgument).
   static Result<std::unique_ptr<AgentUnit>> create(Loop& loop, MetricRegistry& registry,
                                                    AppAgent agent, AgentWorld world,
-                                                   SupervisorTraits traits, AgentUnitHooks hooks);
+                                                   AgentUnitHooks hooks);
   ~AgentUnit() override;
 
   void start() { supervisor_->start(); }
@@ -101,7 +98,7 @@ class AgentUnit final : GateControl, DrainControl, RequestObserver {
 
  private:
   AgentUnit(Loop& loop, MetricRegistry& registry, AppAgent agent, AgentWorld world,
-            SupervisorTraits traits, AgentUnitHooks hooks);
+            AgentUnitHooks hooks);
   Result<void> open_store();
   std::vector<AgentPort> ports() const;
   Result<void> open_proxies();
@@ -131,7 +128,8 @@ class AgentUnit final : GateControl, DrainControl, RequestObserver {
   const std::vector<AgentPort> more_ports_;
   const bool accepts_;
   AgentWorld world_;
-  const SupervisorTraits traits_;
+  const bool clean_end_is_final_;
+  const bool ends_when_giving_up_;
   AgentUnitHooks hooks_;
   AgentInstance agent_;  // pid 0: none runs
   MonotonicTime agent_started_at_{};

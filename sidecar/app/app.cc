@@ -40,7 +40,7 @@ App::~App() = default;
 Result<void> App::make_units() {
   for (const AppAgent& agent : config_.agents) {
     Result<std::unique_ptr<AgentUnit>> unit =
-        AgentUnit::create(loop_, registry_, agent, role_.make_world(loop_, agent), role_.traits,
+        AgentUnit::create(loop_, registry_, agent, role_.make_world(loop_, agent),
                           {.on_drained = [this] { on_drained(); },
                            .on_finished = [this](int code) { on_finished(code); }});
     if (!unit) return std::unexpected(std::move(unit.error()));

@@ -32,7 +32,6 @@ struct AppConfig {
 struct AppRole {
   std::move_only_function<AgentWorld(Loop&, const AppAgent&)> make_world;
   std::move_only_function<Result<AppConfig>()> reload;
-  SupervisorTraits traits;
   // Outlives its agents: only a signal ends it.
   bool stays = false;
   // Between the end of readiness and the end of service: by then nobody sends anything here.

@@ -52,12 +52,19 @@ Result<AppConfig> load_plain(const SidecarArguments& arguments) {
   Result<config::IsolatedLoad> loaded =
       load_checked(arguments.config_file, overrides_of(arguments));
   if (!loaded) return std::unexpected(std::move(loaded.error()));
-  return app_config(arguments.agent, std::move(*loaded));
+  AppConfig config = app_config(arguments.agent, std::move(*loaded));
+  config.agents.front().clean_end_is_final = false;
+  config.agents.front().ends_when_giving_up = false;
+  return config;
 }
 
 // Ports, and the probes that the kubelet would make, unless an annotation or the file has others.
-void add_what_was_injected(const config::InjectedAgent& injected, AppAgent& agent) {
+void add_what_was_injected(const config::InjectedAgent& injected, std::string_view restart_policy,
+                           AppAgent& agent) {
   agent.accepts = false;
+  // Of a Job's agent, an end with 0 is its success.
+  agent.clean_end_is_final = restart_policy == "OnFailure" || restart_policy == "Never";
+  agent.ends_when_giving_up = false;
   for (const config::InjectedPort& port : injected.ports()) {
     if (port.port() == agent.config.agent().app_port()) continue;
     agent.more_ports.push_back({static_cast<uint16_t>(port.port()), port.protocol()});
@@ -103,7 +110,7 @@ Result<AppConfig> load_pod(const SidecarArguments& arguments) {
     } else {
       all->agents.push_back({.name = agent.name(), .config = std::move(loaded->config)});
     }
-    add_what_was_injected(agent, all->agents.back());
+    add_what_was_injected(agent, injected->restart_policy(), all->agents.back());
   }
   if (all && injected->interception().mode() != "none") {
     Result<SocketAddress> capture =
@@ -139,7 +146,6 @@ int run(const SidecarArguments& arguments) {
   AppRole role;
   role.make_world = make_pod_agent;
   role.reload = [arguments] { return load(arguments); };
-  role.traits = {.clean_end_is_final = false, .ends_when_giving_up = false};
   role.stays = true;
   role.leave_delay = config::to_duration(config->shared.inbound().timeouts().drain_delay());
   Result<std::unique_ptr<App>> app = App::create(std::move(*config), std::move(role));

@@ -32,11 +32,13 @@ TEST(InjectTest, TheAgentIsNamedAndItsStartGated) {
   const Injected injected = inject(simple_pod());
   EXPECT_EQ(env_of(injected.agent(), "REMORA_AGENT"), "agent");
   EXPECT_EQ(injected.sidecar()["startupProbe"]["httpGet"],
-            Json::parse(R"({"path":"/healthz","port":15020})"));
+            Json::parse(R"({"path":"/started","port":15020})"));
   EXPECT_EQ(injected.sidecar()["readinessProbe"]["httpGet"]["path"], "/readyz");
-  EXPECT_EQ(injected.sidecar()["lifecycle"]["preStop"]["httpGet"]["path"], "/drain");
+  EXPECT_EQ(injected.sidecar()["lifecycle"]["preStop"]["exec"]["command"],
+            Json::parse(R"(["/usr/local/bin/remora","drain"])"));
+  EXPECT_EQ(env_of(injected.sidecar(), "REMORA_ADMIN"), "/var/lib/remora/admin.sock");
   EXPECT_EQ(injected.agent()["lifecycle"]["preStop"]["httpGet"],
-            Json::parse(R"({"path":"/drain","port":15020})"));
+            Json::parse(R"({"path":"/drained","port":15020})"));
   EXPECT_EQ(injected.pod["spec"]["shareProcessNamespace"], true);
 }
 
