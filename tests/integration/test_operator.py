@@ -103,6 +103,12 @@ def admit(operator, thing, **named):
         return caller.admit(thing, **named)
 
 
+def served_by(operator):
+    """The certificate that it shows now, believed by the caBundle as it is now."""
+    with operator.caller() as caller:
+        return caller.certificate()
+
+
 def added_container(response):
     """The sidecar, as the patch adds it."""
     values = [operation.get("value") for operation in response["patch"]]
@@ -157,22 +163,33 @@ def test_wiped_or_foreign_bundle_is_written_again(remora, api, foreign_identity)
 def test_replaced_secret_is_served_without_a_failed_admission(remora, api, foreign_identity):
     remora.start()
     fresh = ssl.PEM_cert_to_DER_cert(foreign_identity["tls.crt"])
-
-    def served():
-        with remora.caller() as caller:
-            return caller.certificate()
-
     with Load(remora) as load:
         wait_for(lambda: load.answered > 50, "admissions before")
-        assert served() != fresh
+        assert served_by(remora) != fresh
         api.set_secret(foreign_identity)
-        wait_for(lambda: served() == fresh, "the new certificate", ROTATION_WAIT_S)
+        wait_for(lambda: served_by(remora) == fresh, "the new certificate", ROTATION_WAIT_S)
         so_far = load.answered
         wait_for(lambda: load.answered > so_far + 50, "admissions after")
     assert load.failures == []
     assert api.secret() == foreign_identity
     # Other replicas may show the old one a little longer.
     assert foreign_identity["ca.crt"] in api.bundles()[0] != foreign_identity["ca.crt"]
+
+
+def test_deleted_secret_is_made_anew_without_a_failed_admission(remora, api):
+    remora.start()
+    old = api.secret()
+    with Load(remora) as load:
+        wait_for(lambda: load.answered > 50, "admissions before")
+        with api.lock:
+            del api.objects[SECRET_PATH]
+        new = wait_for(api.secret, "another Secret", ROTATION_WAIT_S)
+        assert new["ca.crt"] != old["ca.crt"]
+        wait_for(lambda: served_by(remora) == ssl.PEM_cert_to_DER_cert(new["tls.crt"]),
+                 "the new certificate", ROTATION_WAIT_S)
+        so_far = load.answered
+        wait_for(lambda: load.answered > so_far + 50, "admissions after")
+    assert load.failures == []
 
 
 def test_broken_secret_is_mended(remora, api):
@@ -230,15 +247,11 @@ def test_certificate_of_a_directory_is_followed(remora, make_operator, api, tmp_
     tls_directory(directory, renewed)
     for index in range(2):
         api.set_bundle(index, foreign_identity["ca.crt"] + renewed["ca.crt"])
-
-    def served():
-        with remora.caller() as caller:
-            return caller.certificate() == ssl.PEM_cert_to_DER_cert(renewed["tls.crt"])
-
-    wait_for(served, "the new file's certificate", ROTATION_WAIT_S)
+    wait_for(lambda: served_by(remora) == ssl.PEM_cert_to_DER_cert(renewed["tls.crt"]),
+             "the new file's certificate", ROTATION_WAIT_S)
     tls_directory(directory, renewed | {"tls.key": "nonsense"})
     remora.wait_log("certificate_unreadable", last_good_kept=True, wait_s=ROTATION_WAIT_S)
-    assert served()
+    assert served_by(remora) == ssl.PEM_cert_to_DER_cert(renewed["tls.crt"])
     assert api.secret() is None
 
 
