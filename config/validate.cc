@@ -11,6 +11,7 @@
 #include "config/defaults.h"
 #include "config/load.h"
 #include "config/scalar.h"
+#include "sidecar/net/address_ranges.h"
 #include "sidecar/net/socket_address.h"
 
 namespace remora::config {
@@ -41,31 +42,6 @@ std::filesystem::path plain_path(const std::string& text) {
 
 bool is_inside(const std::filesystem::path& inner, const std::filesystem::path& outer) {
   return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
-}
-
-// "80", "8000-8080".
-bool is_port_range(std::string_view text) {
-  const auto port = [](std::string_view digits) {
-    const Parsed<int64_t> n = parse_integer(digits);
-    return n && *n >= 1 && *n <= 65535 ? *n : 0;
-  };
-  const size_t dash = text.find('-');
-  const int64_t first = port(text.substr(0, dash));
-  if (dash == std::string_view::npos) return first != 0;
-  return first != 0 && port(text.substr(dash + 1)) >= first;
-}
-
-// "10.0.0.1", "10.0.0.0/8", "fd00::/8".
-bool is_network(std::string_view text) {
-  const size_t slash = text.find('/');
-  const std::string address(text.substr(0, slash));
-  if (address.find_first_not_of("0123456789abcdefABCDEF.:") != std::string::npos) return false;
-  if (!make_socket_address(address, 0)) return false;
-  if (slash == std::string_view::npos) return true;
-  const int64_t bits_max = address.find(':') == std::string::npos ? 32 : 128;
-  const std::string_view prefix = text.substr(slash + 1);
-  const Parsed<int64_t> bits = parse_integer(prefix);
-  return bits && prefix.front() != '-' && *bits <= bits_max;
 }
 
 std::string item(std::string_view list, int index) {
@@ -431,21 +407,35 @@ class Validator {
     const Interception& interception = config_.interception();
     check_port_ranges(interception.exclude_inbound_ports(), "interception.excludeInboundPorts");
     check_port_ranges(interception.exclude_outbound_ports(), "interception.excludeOutboundPorts");
+    check_count(interception.exclude_outbound_addresses_size(), excluded_addresses_max,
+                "interception.excludeOutboundAddresses");
+    check_count(interception.exclude_uids_size(), excluded_owners_max, "interception.excludeUids");
+    check_count(interception.exclude_gids_size(), excluded_owners_max, "interception.excludeGids");
     for (int i = 0; i < interception.exclude_outbound_addresses_size(); ++i) {
       const std::string& text = interception.exclude_outbound_addresses(i);
       const std::string path = item("interception.excludeOutboundAddresses", i);
-      if (!all_good(path) || is_network(text)) continue;
+      if (!all_good(path)) continue;
+      const auto network = parse_cidr(text);
+      if (network) continue;
       reporter_.add(path, quote(text) + " is neither an address nor a network",
-                    "write one such as 169.254.169.254, 10.0.0.0/8 or fd00::/8; names are not "
-                    "resolved");
+                    network.error().message);
     }
+  }
+
+  // Each entry is a rule that every new connection passes.
+  void check_count(int count, size_t most, const std::string& list) {
+    if (static_cast<size_t>(count) <= most || !all_good(list)) return;
+    reporter_.add(list,
+                  "has " + std::to_string(count) + " entries, at most " + std::to_string(most),
+                  "join neighbours into ranges or networks");
   }
 
   void check_port_ranges(const google::protobuf::RepeatedPtrField<std::string>& ranges,
                          const std::string& list) {
+    check_count(ranges.size(), excluded_ports_max, list);
     for (int i = 0; i < ranges.size(); ++i) {
       const std::string path = item(list, i);
-      if (!all_good(path) || is_port_range(ranges[i])) continue;
+      if (!all_good(path) || parse_port_range(ranges[i])) continue;
       reporter_.add(path, quote(ranges[i]) + " is neither a port nor a range of ports",
                     "write one such as 9090 or 8000-8080");
     }

@@ -4,6 +4,7 @@
 #include "checkpoint/cli.h"
 #include "config/cli.h"
 #include "k8s/inject/cli.h"
+#include "k8s/operator/cli.h"
 #include "sidecar/admin/status_cli.h"
 #include "sidecar/app/command.h"
 #include "sidecar/app/live_snapshot.h"
@@ -22,6 +23,7 @@ int main(int argc, char** argv) {
   remora::add_sidecar_command(app, exit_code);
   remora::intercept::add_intercept_command(app, exit_code);
   remora::k8s::add_inject_command(app, exit_code);
+  remora::k8s::add_operator_command(app, exit_code);
   remora::add_incident_commands(app, exit_code);
   remora::checkpoint::add_snapshot_commands(app, exit_code, remora::take_live_snapshot);
   remora::add_status_commands(app, exit_code);

@@ -212,7 +212,7 @@ class ManifestInjector {
     }
     const Json* spec = find_object(object, "spec");
     const Json* claims = spec == nullptr ? nullptr : find_array(*spec, "volumeClaimTemplates");
-    if (claims == nullptr) return options;
+    if (claims == nullptr || text_of(object, "kind") != "StatefulSet") return options;
     for (const Json& claim : *claims) {
       if (const Json* metadata = find_object(claim, "metadata")) {
         options.later_volumes.push_back(text_of(*metadata, "name"));

@@ -197,6 +197,14 @@ bool is_literal(const std::string& text) {
   });
 }
 
+// JSON inside a text is easier to read without a backslash at each quote.
+bool is_single_quoted(std::string_view text) {
+  return text.find('"') != text.npos && std::ranges::all_of(text, [](char c) {
+           const auto byte = static_cast<unsigned char>(c);
+           return byte >= 0x20 && byte < 0x7f;
+         });
+}
+
 class Emitter {
  public:
   std::string emit(const Json& value) {
@@ -267,6 +275,10 @@ class Emitter {
       out_.append(text).append("\n");
     } else if (is_literal(text)) {
       literal(text, depth);
+    } else if (is_single_quoted(text)) {
+      out_ += '\'';
+      for (const char c : text) out_.append(c == '\'' ? 2 : 1, c);
+      out_ += "'\n";
     } else {
       out_.append(json_text(value)).append("\n");
     }

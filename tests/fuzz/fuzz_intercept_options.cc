@@ -9,6 +9,7 @@
 
 namespace {
 
+using namespace remora;
 using namespace remora::intercept;
 
 void must(bool ok) {

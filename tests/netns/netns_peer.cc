@@ -3,9 +3,8 @@
 //
 //   netns_peer serve PORT…        answers each connection with one line, "port=P original=A", and
 //                                 closes it
-//   netns_peer relay IN OUT       a sidecar in small: what arrives at IN goes to the agent on
-//                                 loopback, what arrives at OUT to its original destination, both
-//                                 with the sidecar's mark; its line comes before the answer's
+//   netns_peer relay PORT…        a sidecar in small: what arrives goes on to where it was meant to
+//                                 go, with the sidecar's mark; its line comes before the answer's
 //   netns_peer ask [--own] ADDR   connects (--own: with the mark) and prints the answer
 //
 // serve and relay print "ready" once they listen, on every address of IPv4 and IPv6.
@@ -60,7 +59,7 @@ class Call final : public TransportEvents {
 
 class Server {
  public:
-  enum class Kind { kAnswer, kRelayInbound, kRelayOutbound };
+  enum class Kind { kAnswer, kRelay };
 
   explicit Server(Loop& loop) : loop_(loop) {}
 
@@ -93,19 +92,16 @@ class Server {
       if (kind == Kind::kAnswer || !original || !*original) {
         send_all(fd.get(), line);
       } else {
-        relay(std::move(fd), line, kind, **original);
+        relay(std::move(fd), line, **original);
       }
     }
   }
 
-  void relay(UniqueFd fd, const std::string& line, Kind kind, const SocketAddress& original) {
-    auto to = kind == Kind::kRelayOutbound ? Result<SocketAddress>(original)
-                                           : make_socket_address("127.0.0.1", original.port());
-    if (!to) return;
+  void relay(UniqueFd fd, const std::string& line, const SocketAddress& to) {
     calls_.emplace_back();
     const auto at = std::prev(calls_.end());
     *at = std::make_unique<Call>(
-        loop_, *to, true, [this, at, line, caller = std::move(fd)](const std::string& answer) {
+        loop_, to, true, [this, at, line, caller = std::move(fd)](const std::string& answer) {
           send_all(caller.get(), line + answer);
           loop_.post([this, at] { calls_.erase(at); });
         });
@@ -148,20 +144,16 @@ int ask(const std::vector<std::string>& words) {
 
 int main(int argc, char** argv) {
   const std::vector<std::string> words(argv + 1, argv + argc);
-  if (words.size() < 2)
-    give_up("serve PORT… | relay IN OUT | ask [--own] ADDRESS:PORT", exit_usage);
+  if (words.size() < 2) give_up("serve PORT… | relay PORT… | ask [--own] ADDRESS:PORT", exit_usage);
   const std::vector<std::string> rest(words.begin() + 1, words.end());
   if (words[0] == "ask") return ask(rest);
   EventLoop loop;
   Server server(loop);
-  if (words[0] == "serve") {
-    for (const std::string& port : rest) server.listen(port_of(port), Server::Kind::kAnswer);
-  } else if (words[0] == "relay" && rest.size() == 2) {
-    server.listen(port_of(rest[0]), Server::Kind::kRelayInbound);
-    server.listen(port_of(rest[1]), Server::Kind::kRelayOutbound);
-  } else {
+  if (words[0] != "serve" && words[0] != "relay") {
     give_up("unknown command " + words[0], exit_usage);
   }
+  const auto kind = words[0] == "serve" ? Server::Kind::kAnswer : Server::Kind::kRelay;
+  for (const std::string& port : rest) server.listen(port_of(port), kind);
   std::puts("ready");
   std::fflush(stdout);
   loop.run();

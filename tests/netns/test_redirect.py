@@ -4,7 +4,7 @@ import socket
 import threading
 
 import pytest
-from netns import WAIT_S, Pod, as_user
+from netns import WAIT_S, Pod, as_user, peer
 
 POD = {"v4": Pod.POD4, "v6": f"[{Pod.POD6}]"}
 OUT = {"v4": Pod.OUT4, "v6": f"[{Pod.OUT6}]"}
@@ -86,6 +86,23 @@ def test_a_sidecar_passes_on_both_ways_and_never_meets_itself(family):
         assert made.outside.ask(to) == captured(15006, to) + direct(8080)
         to = f"{FAR[family]}:80"
         assert made.pod.ask(to, prefix=as_user(1000)) == captured(15001, to) + direct(80)
+    finally:
+        made.close()
+
+
+@both_families
+def test_what_listens_on_loopback_only_stays_out_of_reach(family):
+    """A sidecar that passes callers on to where they wanted to go opens nothing that was closed."""
+    made = Pod()
+    try:
+        made.pod.serve("relay", 15006, 15001)
+        made.pod.intercept()
+        kind = socket.AF_INET if family == "v4" else socket.AF_INET6
+        with made.pod.socket(kind) as private:
+            private.bind((LOOPBACK[family].strip("[]"), 9229))
+            private.listen()
+            done = made.outside.run(peer(), "ask", f"{POD[family]}:9229")
+            assert "Connection refused" in done.stdout
     finally:
         made.close()
 

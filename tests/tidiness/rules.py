@@ -43,7 +43,11 @@ MAY_INCLUDE = {
     # The one door between filters and the data path.
     "filters/filter.h": ("sidecar/base", "sidecar/http"),
     "checkpoint": ("sidecar/base",),
-    "config": ("sidecar/base", "sidecar/net/socket_address.h"),
+    "config": ("sidecar/base", "sidecar/net/address_ranges.h", "sidecar/net/socket_address.h"),
+    "k8s/inject": ("sidecar/base", "config"),
+    "k8s/api": ("sidecar/base", "sidecar/net", "sidecar/http", "config/read_file.h"),
+    "k8s/webhook": ("sidecar/base", "sidecar/net", "sidecar/serve", "sidecar/admin/metrics.h",
+                    "config", "k8s/api", "k8s/inject"),
     "benchmarks": ("sidecar/base", "checkpoint"),
 }
 # Nothing that ships may include these.

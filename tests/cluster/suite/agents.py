@@ -8,6 +8,8 @@ AGENT_PORT, MODEL_PORT = 8000, 9000
 STATE = "/var/lib/agent"
 USER = 65532
 CALL_S = 30
+# The drain takes some of it.
+GRACE_S = 40
 
 # Runs in the caller's pod: one request; status, headers and body as JSON.
 CALL = """
@@ -42,7 +44,8 @@ def agent_pod(image, name="agent", **more):
         volumeMounts=[{"name": "state", "mountPath": STATE}]),
         labels={"app": "agent"},
         securityContext={"runAsUser": USER, "runAsGroup": USER, "fsGroup": USER},
-        volumes=[{"name": "state", "persistentVolumeClaim": {"claimName": "state"}}], **more)
+        volumes=[{"name": "state", "persistentVolumeClaim": {"claimName": "state"}}],
+        terminationGracePeriodSeconds=GRACE_S, **more)
 
 
 def agent_with_state(image, **more):

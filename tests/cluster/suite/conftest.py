@@ -1,10 +1,12 @@
 """Fixtures of the cluster suite. It runs on whatever cluster KUBECONFIG points to; tests that switch
 nodes off need the one of ./dev cluster and are skipped elsewhere."""
 
+import json
 import os
 import pathlib
 import re
 import secrets
+import subprocess
 import sys
 
 import pytest
@@ -65,10 +67,33 @@ def remora_image(own_cluster_or_none):
         return name
     if own_cluster_or_none is None:
         pytest.skip("REMORA_IMAGE doesn't name the image to test")
-    if not images.PRODUCT_ARCHIVE.exists():
-        pytest.skip(f"no image at {images.PRODUCT_ARCHIVE.relative_to(layout.REPOSITORY)}")
-    own_cluster_or_none.load_image(images.PRODUCT_ARCHIVE)
-    return images.reference_in(images.PRODUCT_ARCHIVE)
+    archive = pathlib.Path(os.environ.get("REMORA_ARCHIVE", images.PRODUCT_ARCHIVE))
+    if not archive.exists():
+        pytest.skip(f"no image at {archive}: ./dev image makes it")
+    own_cluster_or_none.load_image(archive)
+    return images.reference_in(archive)
+
+
+@pytest.fixture(scope="session")
+def remora_binary():
+    """For `remora inject`."""
+    binary = os.environ.get("REMORA_BINARY", layout.REPOSITORY / "build/release/remora")
+    if not os.access(binary, os.X_OK):
+        pytest.skip(f"no program at {binary}: ./dev build makes it")
+    return str(binary)
+
+
+@pytest.fixture
+def inject(kube, remora_binary, remora_image):
+    """Applies objects after `remora inject` has added Remora to their pods."""
+    def apply(*objects):
+        whole = "\n---\n".join(json.dumps(each) for each in objects)
+        done = subprocess.run([remora_binary, "inject", "--filename=-", f"--image={remora_image}",
+                               f"--namespace={kube.namespace}"], input=whole, text=True,
+                              capture_output=True, timeout=30, check=False)
+        assert done.returncode == 0, done.stderr
+        kube.kubectl("apply", "--filename=-", stdin=done.stdout)
+    return apply
 
 
 @pytest.fixture(scope="session")

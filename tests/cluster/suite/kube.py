@@ -97,13 +97,14 @@ def container(name, image, command, **more):
     return {"name": name, "image": image, "command": command, **more}
 
 
-def pod(name, *containers, labels=None, node=None, **spec):
+def pod(name, *containers, labels=None, annotations=None, node=None, **spec):
     """node: the name of the node that it must run on."""
     spec = {"terminationGracePeriodSeconds": GRACE_S, "containers": list(containers), **spec}
     if node:
         spec["nodeSelector"] = {"kubernetes.io/hostname": node}
     return {"apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": name, "labels": labels or {"app": name}}, "spec": spec}
+            "metadata": {"name": name, "labels": labels or {"app": name},
+                         "annotations": annotations or {}}, "spec": spec}
 
 
 def service(name, port, target, **spec):

@@ -225,6 +225,15 @@ TEST(OverlayTest, ExclusionsThatAreNoneAreNamed) {
                                    HasSubstr("\"0\" is neither"), HasSubstr("\"9-8\" is neither")));
 }
 
+TEST(OverlayTest, ExclusionsThatTheRulesWouldRefuseAreRefusedAtAdmission) {
+  EXPECT_THAT(problems_of({{"remora.dev/exclude-outbound-addresses", "10.1.2.3/8"}}),
+              ElementsAre(HasSubstr("write 10.0.0.0/8 for the network")));
+  std::string ports = "2000";
+  for (int port = 2001; port <= 2064; ++port) ports += "," + std::to_string(port);
+  EXPECT_THAT(problems_of({{"remora.dev/exclude-inbound-ports", ports}}),
+              ElementsAre(HasSubstr("has 65 entries, at most 64")));
+}
+
 TEST(AnnotationNamesTest, UnknownOnesGetTheNearestName) {
   const auto check = [](const std::string& key) {
     return lines(check_annotation_names({{"remora.dev/" + key, "1"}}));

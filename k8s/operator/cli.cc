@@ -1,0 +1,152 @@
+#include "k8s/operator/cli.h"
+
+#include <CLI/CLI.hpp>
+#include <array>
+#include <cstdio>
+#include <memory>
+#include <string>
+
+#include <unistd.h>
+
+#include "config/read_file.h"
+#include "k8s/operator/operator.h"
+#include "sidecar/base/log.h"
+
+namespace remora::k8s {
+namespace {
+
+constexpr int exit_environment = 1;
+constexpr int exit_usage = 2;
+constexpr const char* namespace_file = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+constexpr const char* namespace_default = "remora-system";
+constexpr size_t name_bytes_max = 253;
+constexpr int64_t certificate_days_max = 3'650;
+
+struct Arguments {
+  std::string api_server;
+  std::string namespace_name;
+  std::string service = "remora-webhook";
+  std::string webhook_config = "remora-webhook";
+  std::string secret = "remora-webhook-certificate";
+  std::string listen = ":9443";
+  std::string metrics_listen = ":8080";
+  std::string image = "remora:" REMORA_VERSION;
+  std::string tls_dir;
+  std::string url_host;
+  int64_t certificate_days = 90;
+};
+
+int fail(const Error& error) {
+  std::fprintf(stderr, "remora: %s\n", error.message.c_str());
+  return error.code == ErrorCode::kInvalidArgument ? exit_usage : exit_environment;
+}
+
+std::string own_namespace() {
+  const Result<std::string> text = config::read_file(namespace_file, name_bytes_max);
+  return text && !text->empty() ? *text : namespace_default;
+}
+
+std::string host_name() {
+  std::array<char, HOST_NAME_MAX + 1> name{};
+  return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "unknown";
+}
+
+Result<OperatorOptions> options_of(const Arguments& arguments) {
+  OperatorOptions options;
+  Result<ApiServer> server = arguments.api_server.empty() ? in_cluster_api_server()
+                                                          : plain_api_server(arguments.api_server);
+  if (!server) return std::unexpected(std::move(server.error()));
+  options.api_server = std::move(*server);
+  Result<SocketAddress> listen = parse_socket_address(arguments.listen);
+  if (!listen) return std::unexpected(std::move(listen.error()).with_context("--listen"));
+  options.listen = *listen;
+  Result<SocketAddress> metrics = parse_socket_address(arguments.metrics_listen);
+  if (!metrics) {
+    return std::unexpected(std::move(metrics.error()).with_context("--metrics-listen"));
+  }
+  options.metrics_listen = *metrics;
+  options.namespace_name =
+      arguments.namespace_name.empty() ? own_namespace() : arguments.namespace_name;
+  options.service = arguments.service;
+  options.webhook_config = arguments.webhook_config;
+  options.secret = arguments.secret;
+  options.image = arguments.image;
+  options.tls_dir = arguments.tls_dir;
+  options.url_host = arguments.url_host;
+  options.instance = host_name();
+  options.certificate_life_s = arguments.certificate_days * day_s;
+  return options;
+}
+
+int run(const Arguments& arguments) {
+  Result<OperatorOptions> options = options_of(arguments);
+  if (!options) return fail(options.error());
+  Result<std::unique_ptr<Operator>> made = Operator::create(std::move(*options));
+  if (!made) return fail(made.error());
+  const int exit_code = (*made)->run();
+  made->reset();
+  flush_log();
+  return exit_code;
+}
+
+// A name goes into paths and certificates.
+std::string check_name(const std::string& name) {
+  constexpr std::string_view allowed = "abcdefghijklmnopqrstuvwxyz0123456789-.";
+  const bool good = !name.empty() && name.size() <= name_bytes_max &&
+                    name.find_first_not_of(allowed) == std::string::npos;
+  return good ? std::string() : "\"" + name + "\" is no name of Kubernetes: use a-z, 0-9, - and .";
+}
+
+std::string check_host(const std::string& host) {
+  return make_socket_address(host, 0) ? std::string() : check_name(host);
+}
+
+}  // namespace
+
+void add_operator_command(CLI::App& app, int& exit_code) {
+  CLI::App* command =
+      app.add_subcommand("operator", "Add Remora to pods as the cluster's mutating webhook");
+  auto arguments = std::make_shared<Arguments>();
+  const auto add_name = [&](const char* option, std::string& value, const char* help) {
+    command->add_option(option, value, help)
+        ->capture_default_str()
+        ->type_name("NAME")
+        ->check(CLI::Validator(check_name, ""));
+  };
+  command
+      ->add_option("--api-server", arguments->api_server,
+                   "http://ADDRESS:PORT of a kubectl proxy; default: the pod's service account")
+      ->type_name("URL");
+  add_name("--namespace", arguments->namespace_name,
+           "Where the operator is installed; default: the pod's, else remora-system");
+  add_name("--service", arguments->service, "Service by which the API server calls");
+  add_name("--webhook-config", arguments->webhook_config,
+           "MutatingWebhookConfiguration whose caBundle is kept");
+  add_name("--secret", arguments->secret, "Secret that keeps the certificate");
+  command->add_option("--listen", arguments->listen, "ADDRESS:PORT of the webhook (HTTPS)")
+      ->capture_default_str();
+  command
+      ->add_option("--metrics-listen", arguments->metrics_listen,
+                   "ADDRESS:PORT of /metrics, /healthz and /readyz")
+      ->capture_default_str();
+  command->add_option("--image", arguments->image, "Image of the sidecar in injected pods")
+      ->capture_default_str();
+  command
+      ->add_option("--tls-dir", arguments->tls_dir,
+                   "Directory with tls.crt and tls.key that somebody else keeps (cert-manager), "
+                   "together with the caBundle")
+      ->type_name("DIR");
+  command
+      ->add_option("--url-host", arguments->url_host,
+                   "Further DNS name or address for the certificate, for a webhook by URL")
+      ->type_name("HOST")
+      ->check(CLI::Validator(check_host, ""));
+  command
+      ->add_option("--certificate-days", arguments->certificate_days,
+                   "Life of the certificate; renewed when less than a third is left")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{1}, certificate_days_max));
+  command->callback([arguments, &exit_code] { exit_code = run(*arguments); });
+}
+
+}  // namespace remora::k8s

@@ -1,0 +1,183 @@
+#include "k8s/operator/operator.h"
+
+#include <csignal>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "k8s/inject/json_view.h"
+#include "k8s/operator/certificate_files.h"
+#include "k8s/operator/certificate_keeper.h"
+#include "sidecar/base/log.h"
+
+namespace remora::k8s {
+
+Result<std::unique_ptr<Operator>> Operator::create(OperatorOptions options) {
+  std::unique_ptr<Operator> made(new Operator(std::move(options)));
+  Result<std::unique_ptr<ApiClient>> client =
+      ApiClient::create(made->loop_, made->options_.api_server);
+  if (!client) return std::unexpected(std::move(client.error()));
+  made->client_ = std::move(*client);
+  made->namespaces_ = std::make_unique<Namespaces>(made->loop_, *made->client_, made->failures_);
+  made->make_webhook();
+  made->make_certificate();
+  made->make_reconciler();
+  if (Result<void> opened = made->open_metrics(); !opened) {
+    return std::unexpected(std::move(opened.error()).with_context("metrics port"));
+  }
+  made->watch_signals();
+  return made;
+}
+
+Operator::Operator(OperatorOptions options)
+    : options_(std::move(options)),
+      failures_(registry_.counter("remora_operator_api_failures_total",
+                                  "Calls to the API server that failed.")) {
+  Gauge& ready = registry_.gauge("remora_operator_ready", "1 when the webhook can be called.");
+  registry_.on_collect([this, &ready] { ready.set(obstacle().empty() ? 1 : 0); });
+}
+
+void Operator::make_webhook() {
+  WebhookOptions webhook;
+  webhook.listen = options_.listen;
+  webhook.inject.image = options_.image;
+  webhook.inject.product_version = REMORA_VERSION;
+  webhook.inject.system_namespaces = {options_.namespace_name};
+  webhook.tls = [this] { return certificate_->tls(); };
+  webhook.obstacle = [this] { return obstacle(); };
+  webhook_ = std::make_unique<WebhookService>(loop_, registry_, *namespaces_, std::move(webhook));
+}
+
+void Operator::make_certificate() {
+  Gauge& expiry =
+      registry_.gauge("remora_operator_certificate_expiry_timestamp_seconds",
+                      "When the certificate that is served ends, in seconds of Unix time.");
+  if (!options_.tls_dir.empty()) {
+    auto files =
+        std::make_unique<CertificateFiles>(loop_, options_.tls_dir, expiry, [this] { serve(); });
+    files->start();
+    certificate_ = std::move(files);
+    return;
+  }
+  KeeperOptions keeper{.namespace_name = options_.namespace_name,
+                       .secret = options_.secret,
+                       .webhook_config = options_.webhook_config,
+                       .rules = {}};
+  keeper.rules.server_life_s = options_.certificate_life_s;
+  keeper.rules.names = {options_.service + "." + options_.namespace_name + ".svc"};
+  if (!options_.url_host.empty()) keeper.rules.names.push_back(options_.url_host);
+  auto certificate = std::make_unique<CertificateKeeper>(
+      loop_, *client_, std::move(keeper),
+      KeeperMetrics{
+          .expiry = expiry,
+          .renewals = registry_.counter("remora_operator_certificate_renewals_total",
+                                        "Certificates that this replica made and stored."),
+          .bundle_patches = registry_.counter("remora_operator_ca_bundle_patches_total",
+                                              "Times that this replica wrote the caBundle."),
+          .failures = failures_},
+      [this] { serve(); });
+  certificate->start();
+  certificate_ = std::move(certificate);
+}
+
+void Operator::make_reconciler() {
+  Gauge& uninjected = registry_.gauge("remora_operator_uninjected_pods",
+                                      "Pods that should have Remora and have not.");
+  reconciler_ = std::make_unique<Reconciler>(
+      loop_, *client_, *namespaces_, [this] { return webhook_->inject_options(); },
+      options_.instance, ReconcilerMetrics{.uninjected = uninjected, .failures = failures_});
+}
+
+Result<void> Operator::open_metrics() {
+  HttpServerOptions server;
+  server.connections_max = metrics_connections_max;
+  Result<std::unique_ptr<HttpServer>> started = HttpServer::start(
+      loop_, options_.metrics_listen, server,
+      [this](const ServerRequest& request, ServerRespond respond) {
+        if (std::optional<ServerResponse> health = health_response(request, obstacle())) {
+          return respond(std::move(*health));
+        }
+        if (request.path != "/metrics") return respond(not_found_response(request.path));
+        ServerResponse response;
+        response.content_type = MetricRegistry::content_type;
+        response.body = registry_.render();
+        respond(std::move(response));
+      });
+  if (!started) return std::unexpected(std::move(started.error()));
+  metrics_server_ = std::move(*started);
+  log_info("listening",
+           {{"listener", "metrics"}, {"address", metrics_server_->address().to_string()}});
+  return {};
+}
+
+void Operator::watch_signals() {
+  for (const int signo : {SIGTERM, SIGINT}) {
+    signals_.push_back(loop_.watch_signal(signo, [this] { leave(); }));
+  }
+}
+
+int Operator::run() {
+  ask_version();
+  namespaces_->start([this] {
+    namespaces_known_ = true;
+    reconciler_->start();
+  });
+  loop_.run();
+  return exit_code_;
+}
+
+// There is a certificate for the first time.
+void Operator::serve() {
+  if (leaving_) return;
+  if (const Result<void> started = webhook_->start(); !started) {
+    log_error("webhook_port_busy", {{"error", started.error().message}});
+    exit_code_ = 1;
+    return loop_.stop();
+  }
+  log_info("listening", {{"listener", "webhook"}, {"address", webhook_->address().to_string()}});
+}
+
+void Operator::ask_version() {
+  version_call_ = client_->call({.path = "/version"},
+                                [this](const Result<ApiReply>& reply) { on_version(reply); });
+}
+
+void Operator::on_version(const Result<ApiReply>& reply) {
+  std::string version;
+  if (reply && reply->ok()) {
+    const Json json = Json::parse(reply->body, nullptr, false);
+    version = json.is_object() ? text_of(json, "gitVersion") : std::string();
+  }
+  if (version.empty()) {
+    failures_.add();
+  } else {
+    version_known_ = true;
+    webhook_->set_kubernetes_version(std::move(version));
+  }
+  const int next_ms = version_known_ ? version_poll_ms : certificate_retry_ms;
+  version_timer_ = loop_.add_timer(std::chrono::milliseconds(next_ms), [this] { ask_version(); });
+}
+
+std::string Operator::obstacle() const {
+  if (leaving_) return "leaving";
+  if (!namespaces_known_ || !version_known_) return "the API server has not answered yet";
+  if (!webhook_->serves()) return "there is no certificate yet: " + certificate_->obstacle();
+  return certificate_->obstacle();
+}
+
+void Operator::leave() {
+  if (std::exchange(leaving_, true)) return drain();
+  log_info("leaving", {{"still_serving_ms", leave_ms}});
+  if (!webhook_->serves()) return loop_.stop();
+  webhook_->retire();
+  leave_timer_ = loop_.add_timer(std::chrono::milliseconds(leave_ms), [this] { drain(); });
+}
+
+void Operator::drain() {
+  leave_timer_ = loop_.add_timer(std::chrono::milliseconds(drain_wait_ms_max), [this] {
+    log_warn("left_requests_unanswered");
+    loop_.stop();
+  });
+  webhook_->drain([this] { loop_.stop(); });
+}
+
+}  // namespace remora::k8s

@@ -1,0 +1,83 @@
+// `remora operator`: everything is made and wired here. One loop, one thread.
+//
+// It begins with what it needs to answer, in this order: the namespaces' labels, a certificate, the
+// webhook. It ends on SIGTERM or SIGINT: not ready at once, served on for leave_ms, so that nobody
+// calls any more, then the requests in progress are answered. A second signal leaves at once.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "k8s/operator/reconciler.h"
+#include "k8s/operator/served_certificate.h"
+#include "k8s/operator/webhook_identity.h"
+#include "k8s/webhook/service.h"
+#include "sidecar/net/event_loop.h"
+
+namespace remora::k8s {
+
+// The API server hears of an endpoint's end through the endpoints controller and kube-proxy.
+inline constexpr int leave_ms = 5'000;
+inline constexpr int drain_wait_ms_max = 10'000;
+inline constexpr int version_poll_ms = 60'000;
+inline constexpr size_t metrics_connections_max = 16;
+
+struct OperatorOptions {
+  ApiServer api_server;
+  std::string namespace_name;
+  std::string service;
+  std::string webhook_config;
+  std::string secret;
+  std::string image;
+  std::string tls_dir;   // empty: a certificate of our own
+  std::string url_host;  // beside the service's names in the certificate
+  std::string instance;  // this replica's name in Events
+  int64_t certificate_life_s = 90 * day_s;
+  SocketAddress listen;
+  SocketAddress metrics_listen;
+};
+
+class Operator {
+ public:
+  // Binds the port for metrics. Errors: a busy port, certificates of the API server that can't be
+  // read.
+  static Result<std::unique_ptr<Operator>> create(OperatorOptions options);
+  // Until a signal; returns the exit code.
+  int run();
+
+ private:
+  explicit Operator(OperatorOptions options);
+  Result<void> open_metrics();
+  void make_webhook();
+  void make_certificate();
+  void make_reconciler();
+  void watch_signals();
+  void serve();
+  void ask_version();
+  void on_version(const Result<ApiReply>& reply);
+  std::string obstacle() const;
+  void leave();
+  void drain();
+
+  const OperatorOptions options_;
+  EventLoop loop_;
+  MetricRegistry registry_;
+  Counter& failures_;
+  std::unique_ptr<ApiClient> client_;
+  std::unique_ptr<HttpServer> metrics_server_;
+  std::unique_ptr<Namespaces> namespaces_;
+  std::unique_ptr<WebhookService> webhook_;
+  std::unique_ptr<ServedCertificate> certificate_;
+  std::unique_ptr<Reconciler> reconciler_;
+  std::unique_ptr<ApiCall> version_call_;
+  Subscription version_timer_;
+  Subscription leave_timer_;
+  std::vector<Subscription> signals_;
+  bool namespaces_known_ = false;
+  bool version_known_ = false;
+  bool leaving_ = false;
+  int exit_code_ = 0;
+};
+
+}  // namespace remora::k8s
