@@ -30,7 +30,10 @@ SOURCE = os.path.dirname(HERE)
 # to this machine.
 CERTIFICATES = "/usr/share/ca-certificates/mozilla"
 BINARY = "usr/local/bin/remora"
-IMAGE_BYTES_MAX = 10_000_000
+# What a node pulls and a registry keeps. Unpacked, OpenSSL, protobuf, SQLite and glibc alone are
+# 8 MB, which Debian's archives don't let one take apart.
+PULLED_BYTES_MAX = 10_000_000
+UNPACKED_BYTES_MAX = 14_000_000
 USER = 65532
 PASSWD = f"root:x:0:0:root:/:/nonexistent\nremora:x:{USER}:{USER}:remora:/:/nonexistent\n"
 GROUP = f"root:x:0:\nremora:x:{USER}:\n"
@@ -104,6 +107,7 @@ def root_files(binary, bundle):
         "etc/passwd": (0o644, PASSWD.encode()),
         "etc/group": (0o644, GROUP.encode()),
         "tmp": (0o1777, None),
+        "var/lib/agent": (0o1777, None),
         "var/lib/remora": (0o1777, None),
     }
 
@@ -132,19 +136,20 @@ def build(arguments):
     with open(os.path.join(HERE, "Dockerfile"), encoding="utf-8") as file:
         config = dockerfile.image_config(file.read(), {"VERSION": version})
     size = sum(len(content or b"") for _, content in rootfs.values())
-    if size > arguments.max_bytes:
-        raise BuildError(f"the image has {size:,} bytes, {arguments.max_bytes:,} are allowed: "
-                         "see what grew (nm --size-sort)")
     map_text = read(binary_path + ".map").decode(errors="replace")
     parts = components.components(components.linked_files(map_text),
                                   components.compiled_files(arguments.build))
     data = components.components(set(), certificate_files)
     tar = archive.image_archive(rootfs, config, name, machine, created)
+    for what, has, most in (("unpacked", size, UNPACKED_BYTES_MAX), ("packed", len(tar), PULLED_BYTES_MAX)):
+        if has > most:
+            raise BuildError(f"the image has {has:,} bytes {what}, {most:,} are allowed: "
+                             "see what grew (nm --size-sort)")
     write(os.path.join(arguments.out, "remora.tar"), tar)
     write(os.path.join(arguments.out, "remora.spdx.json"),
           sbom.document(version, machine, created, (BINARY, binary), parts, data))
     write_context(arguments.out, rootfs)
-    return (f"{name}: {size:,} bytes of content, {len(tar):,} in {arguments.out}/remora.tar, "
+    return (f"{name}: {len(tar):,} bytes in {arguments.out}/remora.tar, {size:,} unpacked, "
             f"{len(parts) + len(data)} components in remora.spdx.json")
 
 
@@ -153,7 +158,6 @@ def main():
     parser.add_argument("--build", default=os.path.join(SOURCE, "build/release"),
                         help="the directory in which CMake built remora")
     parser.add_argument("--out", default=os.path.join(SOURCE, "build/images"))
-    parser.add_argument("--max-bytes", type=int, default=IMAGE_BYTES_MAX)
     parser.add_argument("name", nargs="?", help="NAME:TAG; default remora:VERSION")
     arguments = parser.parse_args()
     if arguments.name is not None and not re.fullmatch(r"[a-z0-9./_-]+(:[0-9]+/[a-z0-9./_-]+)?:[\w.-]+",

@@ -12,6 +12,7 @@
 #include "sidecar/app/sidecar.h"
 #include "sidecar/heal/incident_cli.h"
 #include "sidecar/intercept/cli.h"
+#include "sidecar/pod/hold.h"
 
 int main(int argc, char** argv) {
   CLI::App app("Remora: rides beside an agent and keeps it healthy");
@@ -21,6 +22,7 @@ int main(int argc, char** argv) {
   int exit_code = 0;
   remora::add_run_command(app, exit_code);
   remora::add_sidecar_command(app, exit_code);
+  remora::add_hold_command(app, exit_code);
   remora::intercept::add_intercept_command(app, exit_code);
   remora::k8s::add_inject_command(app, exit_code);
   remora::k8s::add_operator_command(app, exit_code);

@@ -53,6 +53,17 @@ std::string image_of(const Plan& plan) {
   return plan.settings.image().empty() ? plan.options.image : plan.settings.image();
 }
 
+Json sidecar_arguments(const Plan& plan) {
+  Json arguments = Json::array({"sidecar", "--pod-info", config::pod_info_dir});
+  // On every address of the pod, whichever family the kubelet uses.
+  arguments.push_back("--health-listen=:" + std::to_string(plan.injected.pod().health_port()));
+  if (!plan.settings.config_map().empty()) {
+    arguments.push_back("--config=" + std::string(config::pod_config_dir) + "/" +
+                        std::string(config::pod_config_key));
+  }
+  return arguments;
+}
+
 template <typename Values>
 void add_list(Json& arguments, const char* option, const Values& values) {
   std::string list;
@@ -75,7 +86,7 @@ Json make_sidecar(const Plan& plan, const std::vector<Json>& volume_mounts,
   if (!plan.settings.image_pull_policy().empty()) {
     sidecar["imagePullPolicy"] = plan.settings.image_pull_policy();
   }
-  sidecar["args"] = Json::array({"sidecar", "--pod-info", config::pod_info_dir});
+  sidecar["args"] = sidecar_arguments(plan);
   sidecar["restartPolicy"] = "Always";
   sidecar["env"] = Json::array({field_env("REMORA_POD_NAME", "metadata.name"),
                                 field_env("REMORA_POD_NAMESPACE", "metadata.namespace"),

@@ -3,10 +3,11 @@
 import json
 import subprocess
 import textwrap
+import urllib.request
 
 import pytest
 import yaml
-from remora import binary
+from remora import binary, free_port, wait_for
 
 COMMAND_WAIT_S = 30
 
@@ -177,6 +178,34 @@ def test_the_rules_step_is_a_command_line_that_remora_takes():
                            timeout=COMMAND_WAIT_S, check=False)
     assert rules.returncode == 0, rules.stderr
     assert "15006" in rules.stdout and "5432" in rules.stdout
+
+
+def healthz(port):
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=2) as reply:
+            return reply.status == 200
+    except OSError:
+        return False
+
+
+def test_the_sidecar_starts_with_what_the_injection_wrote(tmp_path):
+    health, inbound, outbound, proxy = (free_port() for _ in range(4))
+    pod, = injected(TWO_AGENTS.replace("  annotations:\n", (
+        f'  annotations:\n    remora.dev/health-port: "{health}"\n'
+        f'    remora.dev/inbound-port: "{inbound}"\n    remora.dev/outbound-port: "{outbound}"\n'
+        f'    remora.dev/outbound-proxy-port: "{proxy}"\n'), 1))
+    # As the kubelet writes it; for ASCII, JSON's quoting is Go's.
+    (tmp_path / "annotations").write_text("".join(
+        f"{key}={json.dumps(value)}\n" for key, value in pod["metadata"]["annotations"].items()))
+    arguments = named(pod["spec"]["initContainers"], "remora")["args"]
+    arguments = [str(tmp_path) if word == "/etc/remora/pod" else word for word in arguments]
+    with open(tmp_path / "log", "wb") as log, subprocess.Popen(
+            [binary(), *arguments, "--store", str(tmp_path / "store")], stderr=log) as sidecar:
+        try:
+            wait_for(lambda: sidecar.poll() is not None or healthz(health), "the health port")
+            assert sidecar.poll() is None, (tmp_path / "log").read_text()
+        finally:
+            sidecar.kill()
 
 
 def test_a_pod_with_two_agents_and_one_bystander():

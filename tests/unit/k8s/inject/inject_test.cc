@@ -24,7 +24,8 @@ TEST(InjectTest, TheSidecarIsANativeOneAndStartsFirst) {
   EXPECT_EQ(init[2], pod["spec"]["initContainers"][0]) << "init containers with a need of network";
   EXPECT_EQ(init[1]["restartPolicy"], "Always");
   EXPECT_EQ(init[1]["image"], "remora:test");
-  EXPECT_EQ(init[1]["args"], Json::parse(R"(["sidecar","--pod-info","/etc/remora/pod"])"));
+  EXPECT_EQ(init[1]["args"],
+            Json::parse(R"(["sidecar","--pod-info","/etc/remora/pod","--health-listen=:15020"])"));
   EXPECT_FALSE(init[0].contains("restartPolicy")) << "rules are written once";
 }
 
@@ -170,6 +171,7 @@ TEST(InjectTest, ResourcesImageAndConfigMapComeFromAnnotations) {
             Json::parse(R"({"requests":{"cpu":"10m","memory":"32Mi"},
                             "limits":{"cpu":"500m","memory":"256Mi"}})"));
   EXPECT_EQ((*mount_of(injected.sidecar(), "/etc/remora/config"))["name"], "remora-config");
+  EXPECT_EQ(injected.sidecar()["args"].back(), "--config=/etc/remora/config/remora.yaml");
   EXPECT_EQ((*find_named(&injected.pod["spec"]["volumes"], "name", "remora-config"))["configMap"],
             Json::parse(R"({"name":"remora-settings"})"));
 }
