@@ -209,9 +209,10 @@ Result<void> Restorer::swap_inside(const std::string& temp) {
   }
   if (auto done = fs_.sync_directory(target_); !done) return done;
   if (auto done = fs_.remove_directory(swap); !done) return done;
-  if (auto done = fs_.set_metadata(target_, metadata_of(entries_[0], options_.set_owner)); !done) {
-    return done;
-  }
+  // A volume's own directory often belongs to who made the volume (the kubelet, Docker). Then its
+  // mode and its time are not ours to set, and the state in it is whole without.
+  const auto done = fs_.set_metadata(target_, metadata_of(entries_[0], options_.set_owner));
+  if (!done && done.error().code != ErrorCode::kPermission) return done;
   return fs_.sync_directory(target_);
 }
 

@@ -320,7 +320,11 @@ def command_test(options, clock):
             "--durations=0", "--durations-min=1", *options.pytest]
     if not any(os.path.exists(word.partition("::")[0]) for word in options.pytest):
         argv.append(str(layout.HERE / "suite"))
-    if os.environ.get("KUBECONFIG"):
+    if given := os.environ.get("KUBECONFIG"):
+        if given == str(layout.from_environment().kubeconfig()):
+            raise steps.Failure("run ./dev cluster test outside of ./dev cluster shell")
+        if not shutil.which("kubectl"):
+            raise steps.Failure("the suite on a cluster of yours needs kubectl in PATH")
         return subprocess.run(argv, check=False).returncode
     cluster = opened(clock, must_be_up=False)
     # Here, since from inside the cluster's network no registry can be reached.

@@ -169,6 +169,9 @@ class FaultFileSystem final : public FileSystem {
 
   Result<void> set_metadata(const std::string& path, const OwnerAndTimes& what) override {
     if (auto ok = step(Call::kAny, path); !ok) return ok;
+    if (path == not_ours) {
+      return std::unexpected(error_from_errno(EPERM, "chmod " + path, ErrorSource::kStorage));
+    }
     return real_.set_metadata(path, what);
   }
 
@@ -193,6 +196,8 @@ class FaultFileSystem final : public FileSystem {
 
   // A directory that says it is a mount point.
   std::string mount_point;
+  // One that belongs to another user: we may write into it but not change it.
+  std::string not_ours;
   bool exchange_works = true;
 
  private:

@@ -20,6 +20,10 @@ import steps  # noqa: E402
 from kube import Kube, is_ready  # noqa: E402
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "short: one test of each kind, for a run of about a minute")
+
+
 @pytest.fixture(scope="session")
 def own_cluster_or_none():
     if not os.environ.get("REMORA_TEST_CLUSTER"):

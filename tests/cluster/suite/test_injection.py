@@ -50,6 +50,7 @@ def test_the_sidecar_is_up_before_the_agent(injected):
     assert started(injected, "remora") <= started(injected, "agent")
 
 
+@pytest.mark.short
 def test_requests_of_callers_go_through_the_sidecar(kube, injected):
     before = total(metrics(kube), "remora_http_requests_total")
     for turn in range(1, 4):
@@ -70,8 +71,3 @@ def test_a_killed_agent_comes_back_and_the_conversation_goes_on(kube, injected):
     assert again["replayed"] and again["turn"] == 1
     assert agents.chat(kube, "thread", "three", "second")["turn"] == 2
     assert total(metrics(kube), "remora_faults_total") >= 1
-
-
-def test_a_deleted_pod_is_gone_soon_after_its_agent(kube, injected):
-    kube.delete("pod", "agent")
-    kube.wait_gone("pod", "agent", seconds=agents.GRACE_S + 15)

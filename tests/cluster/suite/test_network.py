@@ -4,6 +4,7 @@ import base64
 import json
 
 import certs
+import pytest
 from kube import container, pod, service
 
 PAGE = "mkdir -p /tmp/www && hostname >/tmp/www/index.html && exec httpd -f -p 8080 -h /tmp/www"
@@ -14,6 +15,7 @@ def web(name, image, node, **more):
         "httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1}), node=node, **more)
 
 
+@pytest.mark.short
 def test_a_service_reaches_pods_on_every_node_from_every_node(kube, nodes, tools_image):
     labels = {"app": "web"}
     names = [f"web-{node}" for node in nodes]
@@ -111,6 +113,7 @@ def webhook_configuration(namespace, authority):
             "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}]}
 
 
+@pytest.mark.short
 def test_the_api_server_calls_a_webhook_by_its_service(kube, everywhere, nodes, python_image,
                                                        tools_image, tmp_path):
     certs.make_authority(tmp_path, "ca")

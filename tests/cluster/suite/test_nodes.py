@@ -3,12 +3,14 @@
 import json
 import re
 
+import pytest
 from kube import container, pod, status_of
 
 # Native sidecars are on by default since this one.
 MINOR_MIN = 29
 
 
+@pytest.mark.short
 def test_every_node_is_ready_and_new_enough(everywhere, nodes):
     ready = set()
     for node in everywhere.list("nodes"):
@@ -20,6 +22,7 @@ def test_every_node_is_ready_and_new_enough(everywhere, nodes):
     assert int(re.match(r"\d+", server["minor"]).group(0)) >= MINOR_MIN
 
 
+@pytest.mark.short
 def test_a_native_sidecar_runs_on_each_node(kube, nodes, tools_image):
     """It starts before the main container, which waits for its startup probe, counts on while that
     works, and doesn't keep the pod from ending."""

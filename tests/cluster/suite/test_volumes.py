@@ -1,5 +1,6 @@
 """Claims keep their data when the pod goes, and follow it to another node."""
 
+import pytest
 from kube import claim, container, pod
 
 VOLUME = [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]
@@ -11,6 +12,7 @@ def one_shot(name, image, script, **more):
                restartPolicy="Never", volumes=VOLUME, **more)
 
 
+@pytest.mark.short
 def test_a_claim_outlives_its_pod_and_moves_to_another_node(kube, nodes, tools_image):
     kube.apply(claim("data"), one_shot("writer", tools_image, "echo kept >/data/file; sync",
                                        node=nodes[0]))

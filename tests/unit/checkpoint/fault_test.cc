@@ -190,6 +190,17 @@ TEST_F(FaultTest, APruneKilledAtAnyStepLosesNothingThatIsKept) {
   }
 }
 
+TEST_F(FaultTest, AVolumeWhoseOwnDirectoryIsNotOursIsRestoredAllTheSame) {
+  begin_again();  // snapshot of version 1, state of version 2
+  fs_->mount_point = state_;
+  fs_->not_ours = state_;
+  const auto report = restore_latest(*open_store(fs_.get()), restore_options(fs_.get()));
+  ASSERT_TRUE(report.has_value()) << report.error().message;
+  EXPECT_TRUE(report->in_place);
+  EXPECT_EQ(read_file(state_ + "/a"), "version 1");
+  EXPECT_FALSE(*has_unfinished_restore(real_file_system(), state_));
+}
+
 // The state is what it was or what the snapshot says; or so plainly broken that the check before
 // the agent's start finds it, and the former state is still there.
 class RestoreFault : public FaultTest, public testing::WithParamInterface<bool> {
