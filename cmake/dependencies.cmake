@@ -14,6 +14,8 @@ function(remora_archive name header)
 endfunction()
 
 remora_archive(event_core event2/event.h)
+remora_archive(event_extra event2/dns.h)
+target_link_libraries(archive::event_extra INTERFACE archive::event_core)
 remora_archive(nghttp2 nghttp2/nghttp2.h)
 remora_archive(protobuf google/protobuf/message.h)
 remora_archive(zstd zstd.h)

@@ -19,7 +19,8 @@ constexpr int trim_after_ms = 2'000;
 Result<std::unique_ptr<App>> App::create(AppConfig config, AppRole role) {
   set_log_level(log_level_of(config.shared));
   std::unique_ptr<App> app(new App(std::move(config), std::move(role)));
-  for (Result<void> (App::*open)() : {&App::make_units, &App::open_capture, &App::open_admin}) {
+  for (Result<void> (App::*open)() :
+       {&App::make_units, &App::open_capture, &App::open_outbound, &App::open_admin}) {
     if (Result<void> opened = (app.get()->*open)(); !opened) {
       return std::unexpected(std::move(opened.error()));
     }
@@ -61,6 +62,17 @@ Result<void> App::open_capture() {
   if (!capture) return std::unexpected(std::move(capture.error()).with_context("inbound port"));
   capture_ = std::move(*capture);
   log_info("listening", {{"listener", "inbound"}, {"address", capture_->address().to_string()}});
+  return {};
+}
+
+Result<void> App::open_outbound() {
+  if (!config_.outbound) return {};
+  Result<std::unique_ptr<OutboundServer>> outbound = OutboundServer::open(loop_, *config_.outbound);
+  if (!outbound) return std::unexpected(std::move(outbound.error()).with_context("outbound port"));
+  outbound_ = std::move(*outbound);
+  for (const SocketAddress& address : outbound_->addresses()) {
+    log_info("listening", {{"listener", "outbound"}, {"address", address.to_string()}});
+  }
   return {};
 }
 

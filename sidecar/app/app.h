@@ -15,6 +15,7 @@
 #include "sidecar/admin/server.h"
 #include "sidecar/app/agent_unit.h"
 #include "sidecar/net/event_loop.h"
+#include "sidecar/proxy/outbound.h"
 
 namespace remora {
 
@@ -24,6 +25,7 @@ struct AppConfig {
   std::vector<AppAgent> agents;  // at least one; a reload may not change their names
   // Where all agents' callers arrive; none: each agent's own inbound.listen.
   std::optional<SocketAddress> capture;
+  std::optional<OutboundOptions> outbound;
   std::string yaml;  // what is in force, secrets redacted
   std::string json;
 };
@@ -69,6 +71,7 @@ class App {
   App(AppConfig config, AppRole role);
   Result<void> make_units();
   Result<void> open_capture();
+  Result<void> open_outbound();
   Result<void> open_admin();
   AdminSource admin_source();
   AdminStatus status() const;
@@ -101,6 +104,7 @@ class App {
   AppMetrics metrics_{registry_, REMORA_VERSION};
   std::vector<std::unique_ptr<AgentUnit>> units_;
   std::unique_ptr<InboundCapture> capture_;
+  std::unique_ptr<OutboundServer> outbound_;
   std::unique_ptr<AdminServer> admin_;  // none without a socket or a port
   std::vector<Subscription> signals_;
   Subscription trim_;

@@ -20,6 +20,13 @@ Result<config::IsolatedLoad> load_checked(const std::string& file,
 AppConfig app_config(std::string agent_name, config::IsolatedLoad loaded) {
   AppConfig config;
   config.agents.push_back({.name = std::move(agent_name), .config = loaded.config});
+  if (loaded.config.has_outbound()) {
+    OutboundOptions outbound;
+    // A port of the schema's range, on an address that is one.
+    outbound.proxy = *make_socket_address(
+        "127.0.0.1", static_cast<uint16_t>(loaded.config.outbound().proxy_port()));
+    config.outbound = outbound;
+  }
   config.shared = std::move(loaded.config);
   config.yaml = std::move(loaded.yaml);
   config.json = std::move(loaded.json);

@@ -11,6 +11,7 @@
 #include "sidecar/app/app.h"
 #include "sidecar/app/command.h"
 #include "sidecar/app/pod_endpoints.h"
+#include "sidecar/net/tcp.h"
 #include "sidecar/pod/pod_agent.h"
 
 namespace remora {
@@ -25,6 +26,7 @@ struct SidecarArguments {
   std::string state_dir;
   std::string store;
   std::string admin;
+  std::string proxy_port;
   std::string health_listen;
 };
 
@@ -43,6 +45,7 @@ std::vector<config::Override> overrides_of(const SidecarArguments& arguments) {
   add("agent.appPort", arguments.app_port, "--app-port");
   add("agent.stateDir", arguments.state_dir, "--state");
   add("snapshots.store", arguments.store, "--store");
+  add("outbound.proxyPort", arguments.proxy_port, "--outbound-proxy-port");
   add("admin.socket", arguments.admin, "--admin");
   return overrides;
 }
@@ -81,6 +84,29 @@ void add_what_was_injected(const config::InjectedAgent& injected, std::string_vi
   }
 }
 
+// Where the pod's traffic comes in.
+Result<void> set_interception(const config::Interception& interception, AppConfig& config) {
+  if (interception.mode() == "none") {
+    config.outbound.reset();
+    return {};
+  }
+  Result<SocketAddress> capture =
+      parse_socket_address(":" + std::to_string(interception.inbound_port()));
+  if (!capture) return std::unexpected(std::move(capture.error()));
+  config.capture = *capture;
+  if (interception.mode() == "explicit") return {};
+  OutboundOptions outbound;
+  for (const char* loopback : {"127.0.0.1", "::1"}) {
+    Result<SocketAddress> address =
+        make_socket_address(loopback, static_cast<uint16_t>(interception.outbound_port()));
+    if (!address) return std::unexpected(std::move(address.error()));
+    outbound.capture.push_back(*address);
+  }
+  outbound.socket_priority = own_socket_priority;
+  config.outbound = std::move(outbound);
+  return {};
+}
+
 // The agents of a pod, as the injection left them there.
 Result<AppConfig> load_pod(const SidecarArguments& arguments) {
   const Result<config::Annotations> annotations =
@@ -112,13 +138,12 @@ Result<AppConfig> load_pod(const SidecarArguments& arguments) {
     }
     add_what_was_injected(agent, injected->restart_policy(), all->agents.back());
   }
-  if (all && injected->interception().mode() != "none") {
-    Result<SocketAddress> capture =
-        parse_socket_address(":" + std::to_string(injected->interception().inbound_port()));
-    if (!capture) return std::unexpected(std::move(capture.error()));
-    all->capture = *capture;
+  if (all) {
+    if (Result<void> set = set_interception(injected->interception(), *all); !set) {
+      return std::unexpected(std::move(set.error()));
+    }
+    return std::move(*all);
   }
-  if (all) return std::move(*all);
   return make_error(ErrorCode::kInvalidArgument, ErrorSource::kConfig,
                     std::string(config::injected_annotation) + " names no agent");
 }
@@ -179,6 +204,8 @@ void add_sidecar_command(CLI::App& app, int& exit_code) {
   command->add_option("--state", arguments->state_dir, "The agent's state directory");
   command->add_option("--store", arguments->store, "Directory for snapshots and incidents");
   command->add_option("--admin", arguments->admin, "Path of the admin socket");
+  command->add_option("--outbound-proxy-port", arguments->proxy_port,
+                      "Loopback port of an HTTP proxy for the agent (HTTP_PROXY)");
   command
       ->add_option("--health-listen", arguments->health_listen,
                    "ADDRESS:PORT for the kubelet's probes and hooks")

@@ -44,7 +44,8 @@ class Orchestrator {
   // Asks for a new instance. Only when none runs.
   virtual void start_agent() = 0;
   // SIGTERM to the process group, SIGKILL after grace; ends with on_agent_exited. grace 0: SIGKILL
-  // at once. Calling it again with a shorter grace shortens it.
+  // at once. Calling it again with a shorter grace shortens it. One that was asked for and has not
+  // come: it is not waited for any more, which ends with on_agent_start_failed (kCancelled).
   virtual void stop_agent(Duration grace) = 0;
   // The last lines that an instance printed (stdout and stderr, newest last), at most log_tail
   // bytes kept; empty for unknown generations. The last two instances are kept.

@@ -254,7 +254,8 @@ Phase Supervisor::next_phase() const {
     case Phase::kRestoring:
       return restored_ ? Phase::kStarting : phase_;
     case Phase::kGivingUp:
-      return alerted_ || wait_over_ ? Phase::kCheckingState : phase_;
+      // With its state as it is: there is nothing left to be done about it.
+      return alerted_ || wait_over_ ? Phase::kStarting : phase_;
     default:
       return phase_;
   }

@@ -33,6 +33,8 @@ class EventLoop final : public Loop {
   }
   void run() override;
   void stop() override { stopping_ = true; }
+  // For libevent's own services (Resolver).
+  event_base* base() { return base_.get(); }
 
  private:
   class Timer;

@@ -85,6 +85,7 @@ class PodAgent::Impl {
   void find_out_exit();
   void forget();
   void signal_agent(int signo) const;
+  void cancel_start();
 
   Loop& loop_;
   const PodAgentOptions options_;
@@ -255,7 +256,8 @@ void PodAgent::Impl::signal_agent(int signo) const {
 }
 
 void PodAgent::Impl::stop_agent(Duration grace) {
-  if (state_ != State::kRunning || !stopping_is_ours_) return;
+  if (state_ != State::kRunning) return cancel_start();
+  if (!stopping_is_ours_) return;
   const MonotonicTime due = loop_.clock().now() + grace;
   if (kill_due_ && *kill_due_ <= due) return;
   const bool first = !kill_due_;
@@ -270,6 +272,21 @@ void PodAgent::Impl::stop_agent(Duration grace) {
     signal_agent(SIGCONT);
   }
   kill_timer_ = loop_.add_timer(grace, kill_now);
+}
+
+// Nobody may wait for an instance that nobody starts any more.
+void PodAgent::Impl::cancel_start() {
+  if (!std::exchange(wanted_, false)) return;
+  if (state_ == State::kHeld) {
+    // One that stands still would not see the signals of whoever ends it.
+    if (hold_) static_cast<void>(std::exchange(hold_, std::nullopt)->cont());
+    if (stopping_is_ours_) signal_agent(SIGTERM);
+  }
+  loop_.post([this, alive = alive_] {
+    if (!*alive) return;
+    events_->on_agent_start_failed(
+        make_error(ErrorCode::kCancelled, ErrorSource::kAgent, "ended before it began").error());
+  });
 }
 
 void PodAgent::Impl::on_ended() {

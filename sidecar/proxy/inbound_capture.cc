@@ -28,28 +28,28 @@ void InboundCapture::on_accept(UniqueFd fd, std::string peer) {
     log_warn("capture_refused", {{"peer", peer}, {"reason", meant.error().message}});
     return;
   }
-  ProxyServer* const proxy = *meant ? proxy_for((*meant)->port()) : routes_.front().proxy;
+  ProxyServer* const proxy = *meant ? proxy_for(**meant) : routes_.front().proxy;
   if (proxy != nullptr) proxy->accept(adopt_socket(loop_, std::move(fd), std::move(peer)));
 }
 
-ProxyServer* InboundCapture::proxy_for(uint16_t port) {
-  const auto route = std::ranges::find(routes_, port, &Route::port);
+ProxyServer* InboundCapture::proxy_for(const SocketAddress& meant) {
+  const auto route = std::ranges::find(routes_, meant.port(), &Route::port);
   if (route != routes_.end()) return route->proxy;
-  const auto known = relays_.find(port);
+  const auto known = relays_.find(meant.to_string());
   if (known != relays_.end()) return known->second.get();
   if (relays_.size() >= relayed_ports_max) {
-    log_warn("capture_refused", {{"port", int{port}}, {"reason", "too many ports"}});
+    log_warn("capture_refused", {{"destination", meant.to_string()}, {"reason", "too many"}});
     return nullptr;
   }
   ProxyOptions options;
   options.name = "relay";
   options.accepts = false;
   options.protocol = ListenerProtocol::kTcp;
-  options.upstream.address = *make_socket_address("127.0.0.1", port);
+  options.upstream.address = meant;
   options.exchange.hold_wait = Duration{0};
   Result<std::unique_ptr<ProxyServer>> relay =
       ProxyServer::start(loop_, always_, std::move(options), {});
-  return relays_.emplace(port, std::move(*relay)).first->second.get();
+  return relays_.emplace(meant.to_string(), std::move(*relay)).first->second.get();
 }
 
 }  // namespace remora

@@ -1,12 +1,14 @@
 // One port at which the connections of a whole pod arrive (redirect rules, or callers who know it),
 // given out by the port they were meant for: an agent's proxy, or, for ports that are no agent's, a
-// plain relay to the same port on the loopback address.
+// plain relay to where they were meant for. Never to the loopback address instead: what listens
+// only there is not for the pod's neighbours.
 //
 // Loop thread only.
 #pragma once
 
 #include <map>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "sidecar/net/listener.h"
@@ -15,7 +17,7 @@
 
 namespace remora {
 
-// Ports that are no agent's and were asked for; connections to further ones are closed.
+// Addresses that are no agent's and were asked for; connections to further ones are closed.
 inline constexpr size_t relayed_ports_max = 64;
 
 class InboundCapture {
@@ -40,12 +42,12 @@ class InboundCapture {
     always_.open();
   }
   void on_accept(UniqueFd fd, std::string peer);
-  ProxyServer* proxy_for(uint16_t port);
+  ProxyServer* proxy_for(const SocketAddress& meant);
 
   Loop& loop_;
   const std::vector<Route> routes_;
   AgentGate always_;  // nobody heals what is behind the other ports
-  std::map<uint16_t, std::unique_ptr<ProxyServer>> relays_;
+  std::map<std::string, std::unique_ptr<ProxyServer>> relays_;  // by address
   std::unique_ptr<Listener> listener_;
 };
 

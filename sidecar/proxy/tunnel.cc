@@ -1,5 +1,7 @@
 #include "sidecar/proxy/tunnel.h"
 
+#include <utility>
+
 #include "sidecar/net/tcp.h"
 
 namespace remora {
@@ -11,8 +13,12 @@ constexpr std::chrono::milliseconds kRetryDelay{100};
 }  // namespace
 
 Tunnel::Tunnel(Loop& loop, AgentGate& gate, ConnectionOwner& owner,
-               std::unique_ptr<Transport> downstream, const TunnelOptions& options)
-    : loop_(loop), gate_(gate), owner_(owner), options_(options), waiting_since_(loop.now()) {
+               std::unique_ptr<Transport> downstream, TunnelOptions options)
+    : loop_(loop),
+      gate_(gate),
+      owner_(owner),
+      options_(std::move(options)),
+      waiting_since_(loop.now()) {
   down_.transport = std::move(downstream);
   down_.connected = true;
 }
@@ -46,7 +52,8 @@ void Tunnel::connect() {
     gate_.wait(*this);
     return;
   }
-  up_.transport = connect_socket(loop_, options_.upstream, options_.connect_timeout);
+  up_.transport =
+      connect_socket(loop_, options_.upstream, options_.connect_timeout, options_.socket_priority);
   up_.transport->start(up_);
 }
 
@@ -96,7 +103,8 @@ void Tunnel::Side::on_read_eof() {
 
 void Tunnel::on_side_failed(Side& side, const Error& error) {
   if (closed_) return;
-  if (side.is_downstream || side.connected || !error.retryable) {
+  if (side.is_downstream || side.connected || !error.retryable ||
+      options_.hold_wait <= Duration::zero()) {
     close();
     return;
   }

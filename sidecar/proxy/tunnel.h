@@ -17,7 +17,9 @@ namespace remora {
 struct TunnelOptions {
   SocketAddress upstream;
   Duration connect_timeout{};
+  // How long an upstream that refuses is tried again; zero: once.
   Duration hold_wait{};
+  int socket_priority = 0;  // see connect_socket
 };
 
 class Tunnel final : public Connection, AgentGate::Waiter {
@@ -26,7 +28,7 @@ class Tunnel final : public Connection, AgentGate::Waiter {
   static constexpr size_t kLowWatermarkBytes = 64 * 1024;
 
   Tunnel(Loop& loop, AgentGate& gate, ConnectionOwner& owner, std::unique_ptr<Transport> downstream,
-         const TunnelOptions& options);
+         TunnelOptions options);
   ~Tunnel() override;
 
   // For a new transport.
@@ -69,7 +71,7 @@ class Tunnel final : public Connection, AgentGate::Waiter {
   Loop& loop_;
   AgentGate& gate_;
   ConnectionOwner& owner_;
-  const TunnelOptions& options_;
+  const TunnelOptions options_;
   Side down_{*this, true};
   Side up_{*this, false};
   MonotonicTime waiting_since_;

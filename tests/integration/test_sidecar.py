@@ -268,6 +268,26 @@ def test_agent_that_ended_first_does_not_keep_the_sidecar(sidecar):
     assert time.monotonic() - began < 1.0
 
 
+def test_agent_that_never_came_does_not_keep_the_sidecar(sidecar):
+    sidecar.start()
+    sidecar.wait_log("agent_awaited")
+    began = time.monotonic()
+    sidecar.signal(signal.SIGTERM)
+    assert sidecar.wait() == 0
+    assert time.monotonic() - began < 1.0
+
+
+def test_agent_that_is_being_restarted_does_not_keep_the_sidecar(sidecar):
+    """A pod is deleted: its agent ends by SIGTERM, and then the sidecar gets one."""
+    start_ready(sidecar)
+    sidecar.runtime.stop()
+    sidecar.wait_log("agent_awaited")
+    began = time.monotonic()
+    sidecar.signal(signal.SIGTERM)
+    assert sidecar.wait() == 0
+    assert time.monotonic() - began < 1.0
+
+
 def test_status_names_the_agent(sidecar):
     start_ready(sidecar)
     done = run_cli("status", "--store", sidecar.store, "--json")

@@ -290,7 +290,7 @@ TEST(EveryKeyTest, HasALine) {
   });
   // Read by app.cc and snapshots.cc themselves.
   EXPECT_THAT(missing, testing::UnorderedElementsAre(
-                           "healing.alert.exec", "inbound.timeouts.drainDelay",
+                           "healing.alert.exec",
                            "snapshots.interval", "snapshots.keepLast", "snapshots.exclude",
                            "snapshots.stopMax", "admin.socket", "admin.listen"));
 }
