@@ -211,7 +211,7 @@ void CertificateKeeper::end_round(std::string obstacle, bool soon) {
   if (!identity_.server.certificate_pem.empty() && !serve_when_trusted()) {
     next_ms = bundle_settle_ms;
   }
-  if (soon || !obstacle_.empty()) next_ms = certificate_retry_ms;
+  if (soon || !tls_) next_ms = certificate_retry_ms;
   next_ = loop_.add_timer(std::chrono::milliseconds(next_ms), [this] { read_secret(); });
   if (tls_ && serving_) std::exchange(serving_, nullptr)();
 }

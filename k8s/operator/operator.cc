@@ -166,8 +166,8 @@ std::string Operator::obstacle() const {
 
 void Operator::leave() {
   if (std::exchange(leaving_, true)) return drain();
-  log_info("leaving", {{"still_serving_ms", leave_ms}});
   if (!webhook_->serves()) return loop_.stop();
+  log_info("leaving", {{"still_serving_ms", leave_ms}});
   webhook_->retire();
   leave_timer_ = loop_.add_timer(std::chrono::milliseconds(leave_ms), [this] { drain(); });
 }

@@ -19,7 +19,7 @@ class ServedCertificate {
 
 // How often Secret, webhook configuration and files are looked at.
 inline constexpr int certificate_poll_ms = 10'000;
-// Until all is in order for the first time, and after a conflict with another replica.
+// Until there is a certificate, and after a conflict with another replica.
 inline constexpr int certificate_retry_ms = 1'000;
 
 }  // namespace remora::k8s

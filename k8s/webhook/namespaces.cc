@@ -59,7 +59,9 @@ void Namespaces::poll() {
 }
 
 void Namespaces::end_poll(const Result<void>& result) {
-  next_ = loop_.add_timer(std::chrono::milliseconds(namespaces_poll_ms), [this] { poll(); });
+  // As long as nothing is known, nothing can be served.
+  const int next_ms = !result && loaded_ ? namespaces_retry_ms : namespaces_poll_ms;
+  next_ = loop_.add_timer(std::chrono::milliseconds(next_ms), [this] { poll(); });
   if (!result) {
     failures_.add();
     if (result.error().message != trouble_) {

@@ -20,6 +20,7 @@
 namespace remora::k8s {
 
 inline constexpr int namespaces_poll_ms = 10'000;
+inline constexpr int namespaces_retry_ms = 1'000;
 inline constexpr size_t namespaces_max = 50'000;
 // The API server gives up on an admission after 5 s.
 inline constexpr int namespace_lookup_ms_max = 2'000;

@@ -54,6 +54,7 @@ Result<void> WebhookService::start() {
   options.request_body_bytes_max = admission_bytes_max;
   options.bodies_bytes_max = webhook_bodies_bytes_max;
   options.keep_body = true;
+  options.keep_alive_ms_max = webhook_keep_alive_ms_max;
   options.tls = options_.tls;
   Result<std::unique_ptr<HttpServer>> server = HttpServer::start(
       loop_, options_.listen, options, [this](const ServerRequest& request, ServerRespond respond) {

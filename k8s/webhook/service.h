@@ -20,6 +20,8 @@
 namespace remora::k8s {
 
 inline constexpr size_t webhook_connections_max = 512;
+// Go's HTTP client, the API server's, gives up an idle connection after 90 s.
+inline constexpr int webhook_keep_alive_ms_max = 120'000;
 inline constexpr size_t webhook_bodies_bytes_max = 32 << 20;
 // Of reviews that wait for their namespace.
 inline constexpr size_t webhook_waiting_bytes_max = 4 << 20;

@@ -49,6 +49,7 @@ void HttpConnection::drain() {
 
 void HttpConnection::on_read(std::span<const uint8_t> bytes) {
   if (closed_ || lingering_ || broken_) return;
+  if (std::exchange(waiting_, false)) arm(server_idle_ms_max);
   receive(bytes);
 }
 
@@ -134,6 +135,7 @@ void HttpConnection::respond(http::StreamId id, const ServerResponse& response) 
   const bool without_body = is_head || response.body.empty();
   codec_->send_response(id, head, without_body);
   if (!without_body) codec_->send_data(id, as_bytes(response.body), true);
+  answering_ = true;
   arm(server_idle_ms_max);
   schedule_flush();
 }
@@ -173,7 +175,12 @@ void HttpConnection::after_flush() {
     arm(server_linger_ms_max);
     return;
   }
+  const bool answered = std::exchange(answering_, false);
   if (codec_->has_unparsed()) return receive({});
+  if (answered) {
+    waiting_ = true;
+    arm(options_.keep_alive_ms_max);
+  }
   transport_->set_read_paused(!codec_->wants_read());
 }
 

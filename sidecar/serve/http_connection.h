@@ -1,8 +1,9 @@
 // One connection to an HttpServer: a transport, an HTTP/1.1 codec, one request at a time.
 //
-// Three limits keep it from being held open by a silent or slow peer: a request must be complete
-// within server_idle_ms_max of the end of the one before, answers of the handler must come within
-// server_answer_ms_max, and a peer must read its answer within server_idle_ms_max.
+// Four limits keep it from being held open by a silent or slow peer: the first request must be
+// complete within server_idle_ms_max, a further one must begin within keep_alive_ms_max and then be
+// complete within server_idle_ms_max, answers of the handler must come within server_answer_ms_max,
+// and a peer must read its answer within server_idle_ms_max.
 #pragma once
 
 #include <memory>
@@ -34,6 +35,7 @@ struct BodyBudget {
 struct HttpConnectionOptions {
   size_t request_body_bytes_max = 0;
   bool keep_body = false;
+  int keep_alive_ms_max = server_idle_ms_max;
 };
 
 class HttpConnection;
@@ -120,6 +122,8 @@ class HttpConnection final : public Deferred, private TransportEvents, private h
   Subscription deadline_;
   // Lets go of answers that come after the end.
   std::shared_ptr<HttpConnection*> self_;
+  bool answering_ = false;  // an answer is on its way out
+  bool waiting_ = false;    // for a further request
   bool peer_ended_ = false;
   bool broken_ = false;  // the codec takes no more input
   bool lingering_ = false;

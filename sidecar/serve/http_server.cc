@@ -23,7 +23,8 @@ void HttpServer::on_accept(std::unique_ptr<Transport> transport) {
   if (options_.tls) transport = wrap_tls_server(loop_, options_.tls(), std::move(transport));
   connections_.push_back(std::make_unique<HttpConnection>(
       loop_, handler_, *this, budget_, std::move(transport),
-      HttpConnectionOptions{options_.request_body_bytes_max, options_.keep_body}));
+      HttpConnectionOptions{options_.request_body_bytes_max, options_.keep_body,
+                            options_.keep_alive_ms_max}));
   if (connections_.size() >= options_.connections_max) listener_->set_paused(true);
   if (retired_) connections_.back()->retire();
   connections_.back()->start();

@@ -21,6 +21,9 @@ struct HttpServerOptions {
   size_t request_body_bytes_max = 16 * 1024;
   // False: what comes within the limit is read and thrown away.
   bool keep_body = false;
+  // How long a connection may wait for its next request. A client that keeps connections for longer
+  // than this sometimes sends a request into the end of one, and can't repeat it.
+  int keep_alive_ms_max = server_idle_ms_max;
   // What may be kept of the bodies of all connections together; past it requests get 503.
   size_t bodies_bytes_max = 16 * 1024 * 1024;
   // Set: HTTPS, each connection with what this returns at its beginning.

@@ -7,6 +7,7 @@ answered must still be there at the end, once: `lost_or_doubled` asks the agent.
 import dataclasses
 import http.client
 import json
+import select
 import threading
 import time
 import uuid
@@ -43,6 +44,11 @@ def answers(host, port):
         return ask(host, port, "GET", "/healthz", wait_s=2)[0] == 200
     except (OSError, http.client.HTTPException):
         return False
+
+
+def closed_by_peer(connection):
+    """An idle connection that can be read from has come to its end."""
+    return connection.sock is not None and bool(select.select([connection.sock], [], [], 0)[0])
 
 
 class Callers:
@@ -90,6 +96,10 @@ class Callers:
         nobody = ("ConnectionRefusedError", "OSError")
         return [problem for problem in self.failures() if not problem.startswith(nobody)]
 
+    def failed_in_flight(self, moment):
+        """Failures of requests that had begun by then."""
+        return [r.problem for r in self.records() if r.began_at < moment and r.problem]
+
     def lost_or_doubled(self):
         """Conversations in which the agent remembers less or more than it answered."""
         wrong = []
@@ -116,6 +126,8 @@ class Callers:
         began_at = time.monotonic()
         turn, problem = None, None
         try:
+            if closed_by_peer(connection):
+                connection.close()  # opened again by the next line, as every HTTP client does
             connection.request("POST", "/chat", body, headers)
             response = connection.getresponse()
             text = response.read()

@@ -140,6 +140,27 @@ TEST_F(HttpServerTest, ARetiredServerAnswersAndSaysGoodbye) {
   ASSERT_TRUE(runner_.run_until([&] { return before.events.eofs + after.events.eofs == 2; }));
 }
 
+TEST_F(HttpServerTest, AConnectionIsKeptForItsNextRequestAsLongAsWasSaid) {
+  start({.keep_alive_ms_max = 50});
+  Client& client = connect();
+  for (int i = 0; i < 3; ++i) {
+    send(client, post("/", ""));
+    answer_with(client, "answer");
+    runner_.run_for(20ms);
+  }
+  EXPECT_EQ(client.events.eofs, 0);
+  ASSERT_TRUE(runner_.run_until([&] { return client.events.eofs == 1; }));
+  // A request that has begun has the time of a request.
+  Client& slow = connect();
+  send(slow, post("/", ""));
+  answer_with(slow, "answer");
+  send(slow, "GET / HT");
+  runner_.run_for(100ms);
+  EXPECT_EQ(slow.events.eofs, 0);
+  send(slow, "TP/1.1\r\nHost: x\r\n\r\n");
+  answer_with(slow, "answer");
+}
+
 TEST_F(HttpServerTest, ADrainWaitsForAnswersAndNotForTheIdle) {
   start();
   Client& idle = connect();
