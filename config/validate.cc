@@ -48,6 +48,11 @@ std::string item(std::string_view list, int index) {
   return std::string(list) + "[" + std::to_string(index) + "]";
 }
 
+// Another's message about text may quote it as it is; ours stay on one line.
+bool is_printable(std::string_view text) {
+  return std::ranges::all_of(text, [](char c) { return c >= 0x20 && c < 0x7f; });
+}
+
 class Validator {
  public:
   Validator(const Config& config, const Origins& origins, Reporter& reporter)
@@ -418,7 +423,8 @@ class Validator {
       const auto network = parse_cidr(text);
       if (network) continue;
       reporter_.add(path, quote(text) + " is neither an address nor a network",
-                    network.error().message);
+                    is_printable(text) ? network.error().message
+                                       : "write one such as 10.0.0.0/8 or fd00::/8");
     }
   }
 

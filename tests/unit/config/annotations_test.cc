@@ -234,6 +234,16 @@ TEST(OverlayTest, ExclusionsThatTheRulesWouldRefuseAreRefusedAtAdmission) {
               ElementsAre(HasSubstr("has 65 entries, at most 64")));
 }
 
+TEST(OverlayTest, AProblemStaysOnOneLineWhateverTheValueHolds) {
+  const std::vector<std::string> problems =
+      problems_of({{"remora.dev/exclude-outbound-addresses", "1\n2"},
+                   {"remora.dev/exclude-inbound-ports", "1\n2"},
+                   {"remora.dev/app-host", "1\n2"},
+                   {"remora.dev/hang-window", "1\n2"}});
+  EXPECT_EQ(problems.size(), 4u);
+  EXPECT_THAT(problems, testing::Each(testing::Not(HasSubstr("\n"))));
+}
+
 TEST(AnnotationNamesTest, UnknownOnesGetTheNearestName) {
   const auto check = [](const std::string& key) {
     return lines(check_annotation_names({{"remora.dev/" + key, "1"}}));
