@@ -33,6 +33,9 @@ std::unexpected<Error> failed(const char* what) {
                     std::string(what) + ": " + (reason == nullptr ? "unknown reason" : reason));
 }
 
+// EVP_EC_gen("P-256") without its cast.
+Key make_key() { return Key(EVP_PKEY_Q_keygen(nullptr, nullptr, "EC", "P-256")); }
+
 std::string text_of(BIO* bio) {
   char* bytes = nullptr;
   const long n = BIO_get_mem_data(bio, &bytes);
@@ -117,7 +120,7 @@ std::string alternative_name(const std::string& name) {
 }  // namespace
 
 Result<CertifiedKey> make_authority(std::string_view common_name, const Validity& validity) {
-  const Key key(EVP_EC_gen("P-256"));
+  const Key key = make_key();
   const Certificate certificate(X509_new());
   if (!key || !certificate) return failed("make a key");
   X509* const c = certificate.get();
@@ -152,7 +155,7 @@ Result<CertifiedKey> issue_server_certificate(const CertifiedKey& authority,
     }
     alternatives.append(alternatives.empty() ? "" : ",").append(one);
   }
-  const Key key(EVP_EC_gen("P-256"));
+  const Key key = make_key();
   const Certificate certificate(X509_new());
   if (!key || !certificate) return failed("make a key");
   X509* const c = certificate.get();
