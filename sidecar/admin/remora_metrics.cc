@@ -24,6 +24,12 @@ Counter& bytes_counter(MetricRegistry& registry, std::string_view agent, std::st
                           {{"agent", agent}, {"listener", listener}, {"direction", direction}});
 }
 
+Counter& outbound_counter(MetricRegistry& registry, std::string_view way) {
+  return registry.counter("remora_outbound_connections_total",
+                          "Connections that came from agents, by redirect rules or to the proxy.",
+                          {{"way", way}});
+}
+
 Counter& reload_counter(MetricRegistry& registry, std::string_view outcome) {
   return registry.counter("remora_config_reloads_total",
                           "Reloads of the configuration; a refused one changes nothing.",
@@ -118,7 +124,11 @@ AgentMetrics::AgentMetrics(MetricRegistry& registry, std::string_view agent,
 
 AppMetrics::AppMetrics(MetricRegistry& registry, std::string_view version)
     : config_reloads_good(reload_counter(registry, "applied")),
-      config_reloads_bad(reload_counter(registry, "refused")) {
+      config_reloads_bad(reload_counter(registry, "refused")),
+      outbound_connections(registry.gauge("remora_outbound_connections",
+                                          "Connections of agents that are carried out.")),
+      outbound_captured(outbound_counter(registry, "captured")),
+      outbound_proxied(outbound_counter(registry, "proxy")) {
   registry.gauge("remora_build_info", "Always 1; the version is the label.", {{"version", version}})
       .set(1);
 }

@@ -91,6 +91,9 @@ class AppMetrics {
 
   Counter& config_reloads_good;
   Counter& config_reloads_bad;
+  Gauge& outbound_connections;
+  Counter& outbound_captured;
+  Counter& outbound_proxied;
 };
 
 // The process_* series that every Prometheus client exports, read from /proc/self on each render.

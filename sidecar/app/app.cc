@@ -33,6 +33,10 @@ App::App(AppConfig config, AppRole role) : config_(std::move(config)), role_(std
   add_process_metrics(registry_);
   registry_.on_collect([this] {
     for (const auto& unit : units_) unit->collect_metrics();
+    if (!outbound_) return;
+    metrics_.outbound_connections.set(static_cast<double>(outbound_->connections()));
+    metrics_.outbound_captured.set(outbound_->counters().captured);
+    metrics_.outbound_proxied.set(outbound_->counters().proxied);
   });
 }
 

@@ -210,6 +210,7 @@ void OutboundServer::on_captured(UniqueFd fd, std::string peer) {
                                          adopt_socket(loop_, std::move(fd), std::move(peer)),
                                          tunnel_to(**meant));
   Tunnel& raw = *tunnel;
+  ++counters_.captured;
   adopt(std::move(tunnel));
   raw.start();
 }
@@ -218,6 +219,7 @@ void OutboundServer::on_proxy_caller(UniqueFd fd, std::string peer) {
   auto call =
       std::make_unique<ProxyCall>(*this, adopt_socket(loop_, std::move(fd), std::move(peer)));
   ProxyCall& raw = *call;
+  ++counters_.proxied;
   adopt(std::move(call));
   raw.start();
 }

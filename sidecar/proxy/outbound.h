@@ -34,6 +34,11 @@ struct OutboundOptions {
   int socket_priority = 0;
 };
 
+struct OutboundCounters {
+  uint64_t captured = 0;  // connections, from the beginning
+  uint64_t proxied = 0;
+};
+
 class OutboundServer final : public ConnectionOwner {
  public:
   // Errors: those of Listener::open.
@@ -42,6 +47,7 @@ class OutboundServer final : public ConnectionOwner {
 
   std::vector<SocketAddress> addresses() const;
   size_t connections() const { return connections_.size(); }
+  const OutboundCounters& counters() const { return counters_; }
 
  private:
   class ProxyCall;
@@ -62,6 +68,7 @@ class OutboundServer final : public ConnectionOwner {
   const OutboundOptions options_;
   AgentGate always_;                    // nobody heals what is out there
   std::unique_ptr<Resolver> resolver_;  // made for the first name
+  OutboundCounters counters_;
   std::vector<std::unique_ptr<Connection>> connections_;
   std::vector<std::unique_ptr<Listener>> listeners_;
   Subscription tick_;

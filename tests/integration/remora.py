@@ -1,5 +1,6 @@
 """The real binary under test: started with port zero, followed through its log, ended by pid."""
 
+import http.client
 import json
 import os
 import random
@@ -60,6 +61,19 @@ def run_cli(*words, wait_s=COMMAND_WAIT_S, **options):
     """One finished command of the binary."""
     return subprocess.run([binary(), *map(str, words)], capture_output=True, text=True,
                           timeout=wait_s, stdin=subprocess.DEVNULL, **options)
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over the admin socket."""
+
+    def __init__(self, path):
+        super().__init__("localhost", timeout=20)
+        self._path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
 
 
 class Remora:

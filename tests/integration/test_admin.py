@@ -5,24 +5,12 @@ import json
 import os
 import re
 import signal
-import socket
 
 import pytest
 
-from remora import run_cli, wait_for
+from remora import UnixConnection, run_cli, wait_for
 
 QUICK_PROBE = {"tcpSocket": {}, "periodSeconds": 1}
-
-
-class UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path):
-        super().__init__("localhost", timeout=20)
-        self._path = path
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
 
 
 def ask_admin(remora, method, path):

@@ -200,7 +200,8 @@ def test_the_sidecar_starts_with_what_the_injection_wrote(tmp_path):
     arguments = named(pod["spec"]["initContainers"], "remora")["args"]
     arguments = [str(tmp_path) if word == "/etc/remora/pod" else word for word in arguments]
     with open(tmp_path / "log", "wb") as log, subprocess.Popen(
-            [binary(), *arguments, "--store", str(tmp_path / "store")], stderr=log) as sidecar:
+            [binary(), *arguments, "--store", str(tmp_path / "store"),
+             "--admin", str(tmp_path / "admin.sock")], stderr=log) as sidecar:
         try:
             wait_for(lambda: sidecar.poll() is not None or healthz(health), "the health port")
             assert sidecar.poll() is None, (tmp_path / "log").read_text()

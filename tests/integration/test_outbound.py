@@ -1,13 +1,14 @@
 """The agent's way out through the explicit proxy: CONNECT and http:// URLs, by real clients."""
 
 import http.server
+import os
 import socket
 import subprocess
 import threading
 
 import pytest
 
-from remora import free_port, wait_for
+from remora import UnixConnection, free_port, wait_for
 
 
 class Echo(http.server.BaseHTTPRequestHandler):
@@ -104,6 +105,15 @@ def test_refusals_say_why(proxy, request_text, status, why):
             reply += piece
     assert reply.startswith(f"HTTP/1.1 {status} ".encode()), reply
     assert why.encode() in reply
+
+
+def test_connections_are_counted(remora, proxy, upstream):
+    assert curl(proxy, f"http://127.0.0.1:{upstream}/x")[0] == 0
+    connection = UnixConnection(os.path.join(remora.store, "admin.sock"))
+    connection.request("GET", "/metrics")
+    text = connection.getresponse().read().decode()
+    connection.close()
+    assert 'remora_outbound_connections_total{way="proxy"} 1' in text
 
 
 def test_names_are_looked_up(proxy, upstream):

@@ -30,9 +30,7 @@ def total(seen, name, *labels):
 def injected(kube, inject, agent_image, python_image):
     """The model and a caller as they are, and the agent with Remora beside it."""
     kube.apply(*agents.model(agent_image), agents.caller(python_image))
-    inject(*agents.agent_with_state(agent_image, annotations={
-        # What is captured here are the callers; the agent's own calls leave as they are.
-        "remora.dev/exclude-outbound-ports": str(agents.MODEL_PORT)}))
+    inject(*agents.agent_with_state(agent_image))
     for name in ("model", "caller", "agent"):
         kube.wait_ready(name)
     agents.wait_reachable(kube)
@@ -71,3 +69,14 @@ def test_a_killed_agent_comes_back_and_the_conversation_goes_on(kube, injected):
     assert again["replayed"] and again["turn"] == 1
     assert agents.chat(kube, "thread", "three", "second")["turn"] == 2
     assert total(metrics(kube), "remora_faults_total") >= 1
+
+
+def test_calls_of_the_agent_go_through_the_sidecar(kube, injected):
+    before = total(metrics(kube), "remora_outbound_connections_total", 'way="captured"')
+    assert agents.chat(kube, "thread", "one two", "first")["turn"] == 1
+    assert total(metrics(kube), "remora_outbound_connections_total", 'way="captured"') > before
+
+
+def test_a_deleted_pod_with_nothing_in_flight_does_not_wait_for_its_grace_period(kube, injected):
+    kube.delete("pod", "agent")
+    kube.wait_gone("pod", "agent", seconds=agents.GRACE_S / 2)
