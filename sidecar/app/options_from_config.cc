@@ -10,8 +10,9 @@ namespace {
 
 using config::to_duration;
 
-// Looked at this often, an agent that starts in 100 ms does not wait a second for its first caller.
-constexpr std::chrono::milliseconds kPortProbePeriod{50};
+// How long a caller waits at most after the agent has opened its port. A look costs 0.1 ms
+// (measured), so this takes 2 % of a CPU, and only while the agent starts.
+constexpr std::chrono::milliseconds kPortProbePeriod{5};
 
 Result<SocketAddress> agent_address(const config::Config& config, const std::string& host,
                                     int port) {
