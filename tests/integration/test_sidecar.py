@@ -76,6 +76,13 @@ def start_ready(sidecar, **named):
     return sidecar
 
 
+def assert_leaves_within_a_second(sidecar):
+    began = time.monotonic()
+    sidecar.signal(signal.SIGTERM)
+    assert sidecar.wait() == 0
+    assert time.monotonic() - began < 1.0
+
+
 @pytest.mark.parametrize("first", ["agent", "sidecar"])
 def test_agent_is_found_whoever_starts_first(sidecar, first):
     if first == "agent":
@@ -239,10 +246,7 @@ def test_drain_hook_holds_the_agents_end_back_until_its_requests_are_done(sideca
     sidecar.runtime.stop()
     sidecar.wait_log("supervisor_finished")
     assert sidecar.process.poll() is None, "one that leaves early would be started again"
-    began = time.monotonic()
-    sidecar.signal(signal.SIGTERM)
-    assert sidecar.wait() == 0
-    assert time.monotonic() - began < 1.0
+    assert_leaves_within_a_second(sidecar)
     assert [s["reason"] for s in sidecar.snapshots()][-1] == "final"
 
 
@@ -262,19 +266,13 @@ def test_agent_that_ended_first_does_not_keep_the_sidecar(sidecar):
     start_ready(sidecar)
     sidecar.runtime.stop()
     sidecar.wait_log("agent_exited")
-    began = time.monotonic()
-    sidecar.signal(signal.SIGTERM)
-    assert sidecar.wait() == 0
-    assert time.monotonic() - began < 1.0
+    assert_leaves_within_a_second(sidecar)
 
 
 def test_agent_that_never_came_does_not_keep_the_sidecar(sidecar):
     sidecar.start()
     sidecar.wait_log("agent_awaited")
-    began = time.monotonic()
-    sidecar.signal(signal.SIGTERM)
-    assert sidecar.wait() == 0
-    assert time.monotonic() - began < 1.0
+    assert_leaves_within_a_second(sidecar)
 
 
 def test_agent_that_is_being_restarted_does_not_keep_the_sidecar(sidecar):
@@ -282,10 +280,7 @@ def test_agent_that_is_being_restarted_does_not_keep_the_sidecar(sidecar):
     start_ready(sidecar)
     sidecar.runtime.stop()
     sidecar.wait_log("agent_awaited")
-    began = time.monotonic()
-    sidecar.signal(signal.SIGTERM)
-    assert sidecar.wait() == 0
-    assert time.monotonic() - began < 1.0
+    assert_leaves_within_a_second(sidecar)
 
 
 def test_status_names_the_agent(sidecar):
