@@ -18,6 +18,7 @@ import images  # noqa: E402
 import layout  # noqa: E402
 import steps  # noqa: E402
 from kube import Kube, is_ready  # noqa: E402
+from operators import Operator  # noqa: E402
 
 
 def pytest_configure(config):
@@ -101,6 +102,15 @@ def inject(kube, remora_binary, remora_image):
 
 
 @pytest.fixture(scope="session")
+def operator(everywhere, remora_image):
+    """Installed from the manifests for the rest of the run; it touches no pod that doesn't ask."""
+    installed = Operator(remora_image)
+    installed.install()
+    yield installed
+    installed.remove()
+
+
+@pytest.fixture(scope="session")
 def everywhere():
     """The cluster as a whole, no namespace."""
     return Kube()
@@ -143,6 +153,24 @@ def kube(request, everywhere):
     inside.wait("serviceaccount", "default", "is there", bool)
     yield inside
     everywhere.delete("namespace", name)
+
+
+TABLES = []
+
+
+@pytest.fixture(scope="session")
+def report_table():
+    """report_table(title, {row: text or {column: text}}): shown at the end of the run."""
+    return lambda title, rows: TABLES.append((title, rows))
+
+
+def pytest_terminal_summary(terminalreporter):
+    for title, rows in TABLES:
+        terminalreporter.section(title)
+        for name, cells in rows.items():
+            text = cells if isinstance(cells, str) else "  ".join(
+                f"{column} {cell}" for column, cell in cells.items())
+            terminalreporter.write_line(f"{name:<40} {text}")
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -125,5 +125,6 @@ def deployment(name, replicas, template):
     """template: a pod as pod() makes it."""
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": {
         "replicas": replicas, "selector": {"matchLabels": template["metadata"]["labels"]},
-        "template": {"metadata": {"labels": template["metadata"]["labels"]},
+        "template": {"metadata": {"labels": template["metadata"]["labels"],
+                                  "annotations": template["metadata"]["annotations"]},
                      "spec": template["spec"]}}}
