@@ -1,5 +1,6 @@
-// Talks to a Kubernetes API server: one request on one connection, the answer whole. Rates are low
-// (a controller's that looks every few seconds), so connections are not kept.
+// Talks to a Kubernetes API server: calls whose answer comes whole, and streams (watches) whose
+// answer comes as it grows, all over one kept HTTP/2 connection (k8s/api/pool.h). A GOAWAY, a lost
+// or a silent connection is replaced; what it means for a call is said at the call.
 //
 // The token is read again for each request: the kubelet replaces a projected one while we run.
 // Loop thread only.
@@ -7,49 +8,19 @@
 
 #include <functional>
 #include <memory>
-#include <string>
 #include <string_view>
 
+#include "k8s/api/problem.h"
+#include "k8s/api/request.h"
+#include "k8s/api/server.h"
 #include "sidecar/base/error.h"
 #include "sidecar/net/loop.h"
-#include "sidecar/net/socket_address.h"
 #include "sidecar/net/tls.h"
 
 namespace remora::k8s {
 
-inline constexpr size_t api_reply_bytes_max = 32 << 20;
-inline constexpr int api_answer_ms_max = 30'000;
-
-struct ApiServer {
-  SocketAddress address;
-  std::string name;  // Host, and what its certificate is checked for
-  bool tls = true;
-  std::string trusted_pem;  // required with tls
-  std::string token_file;   // empty: no Authorization
-};
-
-// From the environment and the mounted service account of a pod. kNotFound outside one.
-Result<ApiServer> in_cluster_api_server();
-// http://ADDRESS:PORT, for a kubectl proxy. kInvalidArgument otherwise.
-Result<ApiServer> plain_api_server(std::string_view url);
-
-struct ApiRequest {
-  std::string method = "GET";
-  std::string path{};                             // "/api/v1/pods?limit=500"
-  std::string body{};                             // empty: none
-  std::string content_type = "application/json";  // of the body
-  int answer_ms_max = api_answer_ms_max;
-};
-
-struct ApiReply {
-  int status = 0;
-  std::string body;
-  bool ok() const { return status / 100 == 2; }
-};
-
-// What a reply that is not ok() means: kNotFound 404, kAlreadyExists 409, kPermission 401 and 403,
-// kUnavailable (retryable) 429 and 5xx, else kInvalidArgument. The message is the server's.
-Error api_error(const ApiRequest& request, const ApiReply& reply);
+// A watch hears a bookmark about once a minute.
+inline constexpr int api_stream_silence_ms_max = 180'000;
 
 // A call under way; destroying it abandons the call.
 class ApiCall {
@@ -57,24 +28,36 @@ class ApiCall {
   virtual ~ApiCall() = default;
 };
 
+struct ApiClientStats {
+  uint64_t requests = 0;     // sent, repeated ones included
+  uint64_t connections = 0;  // begun
+  uint64_t throttled = 0;    // answers that said "later"
+};
+
+// The seam to the API server: tests put a fake of their own in its place.
 class ApiClient {
  public:
   using Done = std::move_only_function<void(Result<ApiReply>)>;
+  using Data = std::function<void(std::string_view bytes)>;
 
-  // kInvalidArgument when the trusted certificates can't be read.
+  // kInvalidArgument when a certificate or key can't be read.
   static Result<std::unique_ptr<ApiClient>> create(Loop& loop, ApiServer server);
+  // Calls under way end without an answer; they may be destroyed later.
+  virtual ~ApiClient() = default;
 
   // done is called once, from the loop, never from inside the call; it may destroy the call.
-  // Errors: kUnavailable no connection, kTimeout, kLimitExceeded, kProtocol, kReset cut off. Any
-  // status is a success.
-  [[nodiscard]] std::unique_ptr<ApiCall> call(ApiRequest request, Done done);
+  // Errors: kUnavailable no connection, kTimeout, kLimitExceeded, kProtocol, kReset cut off,
+  // kCancelled by request.may_send. Any status is a success.
+  [[nodiscard]] virtual std::unique_ptr<ApiCall> call(ApiRequest request, Done done) = 0;
 
- private:
-  ApiClient(Loop& loop, ApiServer server, std::shared_ptr<const TlsContext> tls);
+  // The same, but the body of a successful answer goes to data, piece by piece as it comes, after
+  // an empty piece that says that it was accepted; data may destroy the call. The stream ends with
+  // done: a reply when the server has ended it, or refused it (the body then says why); kTimeout
+  // when nothing came for api_stream_silence_ms_max.
+  [[nodiscard]] virtual std::unique_ptr<ApiCall> stream(ApiRequest request, Data data,
+                                                        Done done) = 0;
 
-  Loop& loop_;
-  const ApiServer server_;
-  const std::shared_ptr<const TlsContext> tls_;
+  virtual ApiClientStats stats() const = 0;
 };
 
 }  // namespace remora::k8s

@@ -9,23 +9,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// As a value in a query (RFC 3986 section 3.4).
-std::string percent_encoded(std::string_view text) {
-  constexpr std::string_view plain =
-      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~";
-  constexpr std::string_view digits = "0123456789ABCDEF";
-  std::string out;
-  for (const char c : text) {
-    if (plain.find(c) != std::string_view::npos) {
-      out += c;
-      continue;
-    }
-    const auto byte = static_cast<unsigned char>(c);
-    out += {'%', digits[byte >> 4], digits[byte & 15]};
-  }
-  return out;
-}
-
 }  // namespace
 
 PagedList::PagedList(ApiClient& client, std::string path, Item item, Done done)
@@ -61,6 +44,10 @@ void PagedList::receive(Result<ApiReply> reply) {
   continue_.clear();
   const auto next = metadata->find("continue");
   if (next != metadata->end() && next->is_string()) continue_ = next->get<std::string>();
+  const auto version = metadata->find("resourceVersion");
+  if (version != metadata->end() && version->is_string()) {
+    resource_version_ = version->get<std::string>();
+  }
   if (continue_.empty()) return finish({});
   if (++pages_ >= list_pages_max) {
     return finish(make_error(ErrorCode::kLimitExceeded, ErrorSource::kUpstream,

@@ -32,6 +32,9 @@ class PagedList {
   PagedList(const PagedList&) = delete;
   PagedList& operator=(const PagedList&) = delete;
 
+  // Of the collection when it was read; known once done is called.
+  const std::string& resource_version() const { return resource_version_; }
+
  private:
   void ask();
   void receive(Result<ApiReply> reply);
@@ -43,6 +46,7 @@ class PagedList {
   Done done_;
   ApiRequest request_;
   std::string continue_;
+  std::string resource_version_;
   int page_items_ = list_page_items;
   int pages_ = 0;
   std::unique_ptr<ApiCall> call_;

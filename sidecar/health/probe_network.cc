@@ -21,7 +21,7 @@ std::unique_ptr<Transport> connect_to(Loop& loop, const HttpProbe& probe) {
   std::unique_ptr<Transport> plain = connect_to(loop, probe.address);
   if (!probe.tls) return plain;
   // One for all: nothing in it belongs to an agent.
-  static const auto context = make_tls_client_context({});
+  static const auto context = make_tls_client_context(std::string_view());
   if (!context) std::abort();  // only trusted certificates can be wrong
   return wrap_tls_client(loop, *context, std::move(plain), probe.host);
 }

@@ -114,6 +114,8 @@ class Codec {
 
   // Announces that no new streams are wanted: GOAWAY, or "Connection: close" on the next response.
   virtual void start_drain() = 0;
+  // Makes the peer give a sign of life, where the protocol can (HTTP/2 PING).
+  virtual void ping() {}
   // No stream is open in either direction.
   virtual bool idle() const = 0;
   // The connection is of no further use once pending_output() is empty.

@@ -55,9 +55,10 @@ struct H2Codec::Callbacks {
         if (!std::exchange(codec.peer_goaway_, true)) codec.events_.on_goaway();
         break;
       case NGHTTP2_PING:
-        // The one PING that we send comes between the two GOAWAYs of a graceful end: whatever the
-        // peer had sent before it learnt of the first has now arrived.
-        if ((frame->hd.flags & NGHTTP2_FLAG_ACK) != 0 && codec.draining_) {
+        // Sent between the two GOAWAYs of a graceful end: whatever the peer had sent before it
+        // learnt of the first has now arrived.
+        if ((frame->hd.flags & NGHTTP2_FLAG_ACK) != 0 && codec.draining_ &&
+            std::ranges::equal(frame->ping.opaque_data, drain_ping)) {
           nghttp2_submit_goaway(session, NGHTTP2_FLAG_NONE,
                                 nghttp2_session_get_last_proc_stream_id(session), NGHTTP2_NO_ERROR,
                                 nullptr, 0);

@@ -16,6 +16,7 @@
 // so a client opens an HTTP/1.1 connection for it. Server push is refused.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -39,6 +40,8 @@ class H2Codec final : public Codec {
   static constexpr size_t output_frames_paused = 64;  // that wait behind output_bytes_max
   static constexpr int32_t connection_window_bytes = 1024 * 1024;
   static constexpr size_t pooled_streams_max = 128;
+  // In the PING that separates the two GOAWAYs of a graceful end.
+  static constexpr std::array<uint8_t, 8> drain_ping = {'d', 'r', 'a', 'i', 'n', 'i', 'n', 'g'};
 
   H2Codec(Role role, CodecEvents& events, const CodecLimits& limits);
   ~H2Codec() override;
@@ -61,6 +64,7 @@ class H2Codec final : public Codec {
   void wrote(size_t n) override;
 
   void start_drain() override;
+  void ping() override;
   bool idle() const override { return streams_.empty() || failed_ || eof_; }
   bool close_after_flush() const override;
   Version version() const override { return Version::kHttp2; }

@@ -11,9 +11,6 @@ namespace {
 
 bool allows_body(int status) { return status / 100 != 1 && status != 204 && status != 304; }
 
-// Sent in the PING that separates the two GOAWAYs of a graceful end.
-constexpr std::array<uint8_t, 8> drain_ping = {'d', 'r', 'a', 'i', 'n', 'i', 'n', 'g'};
-
 constexpr int32_t last_stream_id_of_notice = 0x7fffffff;
 
 nghttp2_data_provider provider_for(void* stream, nghttp2_data_source_read_callback read) {
@@ -266,6 +263,11 @@ void H2Codec::start_drain() {
   }
   nghttp2_submit_shutdown_notice(session_.get());
   nghttp2_submit_ping(session_.get(), NGHTTP2_FLAG_NONE, drain_ping.data());
+}
+
+void H2Codec::ping() {
+  if (failed_ || broken_ || eof_) return;
+  nghttp2_submit_ping(session_.get(), NGHTTP2_FLAG_NONE, nullptr);
 }
 
 bool H2Codec::close_after_flush() const {

@@ -48,12 +48,25 @@ Bio memory_of(std::string_view text) {
 // A key that is encrypted can't be asked for its passphrase here.
 int no_passphrase(char*, int, int, void*) { return 0; }
 
-int choose_http1(SSL*, const unsigned char** out, unsigned char* out_length,
-                 const unsigned char* in, unsigned int in_length, void*) {
-  static constexpr std::array<unsigned char, 9> http1 = {8, 'h', 't', 't', 'p', '/', '1', '.', '1'};
+// As the extension carries them: each behind its length.
+std::string alpn_list(const AlpnProtocols& protocols) {
+  std::string list;
+  for (const std::string& name : protocols) list.append(1, static_cast<char>(name.size())) += name;
+  return list;
+}
+
+const unsigned char* unsigned_bytes(const std::string& text) {
+  return reinterpret_cast<const unsigned char*>(text.data());
+}
+
+// context: the server's std::string of what it speaks.
+int choose_protocol(SSL*, const unsigned char** out, unsigned char* out_length,
+                    const unsigned char* in, unsigned int in_length, void* context) {
+  const auto& known = *static_cast<const std::string*>(context);
   unsigned char* chosen = nullptr;
-  if (SSL_select_next_proto(&chosen, out_length, http1.data(), http1.size(), in, in_length) !=
-      OPENSSL_NPN_NEGOTIATED) {
+  if (SSL_select_next_proto(&chosen, out_length, unsigned_bytes(known),
+                            static_cast<unsigned int>(known.size()), in,
+                            in_length) != OPENSSL_NPN_NEGOTIATED) {
     return SSL_TLSEXT_ERR_NOACK;
   }
   *out = chosen;
@@ -106,27 +119,44 @@ class TlsContext::Impl {
   Impl(SslCtx context, bool does_verify) : ctx(std::move(context)), verifies(does_verify) {}
   SslCtx ctx;
   bool verifies;
+  std::string protocols;  // of a server, as choose_protocol() reads them
 };
 
 TlsContext::TlsContext(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 TlsContext::~TlsContext() = default;
 
-Result<std::shared_ptr<const TlsContext>> make_tls_server_context(
-    const TlsServerIdentity& identity) {
+Result<std::shared_ptr<const TlsContext>> make_tls_server_context(const TlsServerIdentity& identity,
+                                                                  const AlpnProtocols& protocols) {
   SslCtx context = new_context(TLS_server_method());
   if (Result<void> used = use_identity(context.get(), identity); !used) {
     return std::unexpected(std::move(used.error()));
   }
-  SSL_CTX_set_alpn_select_cb(context.get(), choose_http1, nullptr);
-  return std::make_shared<const TlsContext>(
-      std::make_unique<TlsContext::Impl>(std::move(context), false));
+  auto impl = std::make_unique<TlsContext::Impl>(std::move(context), false);
+  impl->protocols = alpn_list(protocols);
+  SSL_CTX_set_alpn_select_cb(impl->ctx.get(), choose_protocol, &impl->protocols);
+  return std::make_shared<const TlsContext>(std::move(impl));
 }
 
 Result<std::shared_ptr<const TlsContext>> make_tls_client_context(std::string_view trusted_pem) {
+  TlsClientOptions options;
+  options.trusted_pem = trusted_pem;
+  return make_tls_client_context(options);
+}
+
+Result<std::shared_ptr<const TlsContext>> make_tls_client_context(const TlsClientOptions& options) {
   SslCtx context = new_context(TLS_client_method());
-  const bool verifies = !trusted_pem.empty();
+  if (!options.certificate_pem.empty()) {
+    const TlsServerIdentity own{options.certificate_pem, options.private_key_pem};
+    if (Result<void> used = use_identity(context.get(), own); !used) {
+      return std::unexpected(std::move(used.error()));
+    }
+  }
+  const std::string protocols = alpn_list(options.protocols);
+  SSL_CTX_set_alpn_protos(context.get(), unsigned_bytes(protocols),
+                          static_cast<unsigned int>(protocols.size()));
+  const bool verifies = !options.trusted_pem.empty();
   if (verifies) {
-    const Bio text = memory_of(trusted_pem);
+    const Bio text = memory_of(options.trusted_pem);
     X509_STORE* const store = SSL_CTX_get_cert_store(context.get());
     int count = 0;
     while (true) {
@@ -187,6 +217,12 @@ class TlsTransport final : public Transport, private TransportEvents {
   void set_read_paused(bool paused) override;
   void shutdown_write() override;
   const std::string& peer_address() const override { return below_->peer_address(); }
+  std::string_view application_protocol() const override {
+    const unsigned char* name = nullptr;
+    unsigned int size = 0;
+    SSL_get0_alpn_selected(ssl_.get(), &name, &size);
+    return name == nullptr ? std::string_view() : as_text({name, size});
+  }
 
  private:
   // TransportEvents, from below

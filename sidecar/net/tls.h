@@ -10,6 +10,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "sidecar/base/error.h"
 #include "sidecar/net/loop.h"
@@ -35,14 +36,26 @@ struct TlsServerIdentity {
   std::string private_key_pem;
 };
 
-// HTTP/1.1 is what it agrees to by ALPN. kInvalidArgument when the PEM texts can't be read or don't
+// Protocols for ALPN by their registered names, the preferred one first.
+using AlpnProtocols = std::vector<std::string>;
+
+// protocols: what it agrees to by ALPN. kInvalidArgument when the PEM texts can't be read or don't
 // belong together; the message holds nothing of the key.
-Result<std::shared_ptr<const TlsContext>> make_tls_server_context(
-    const TlsServerIdentity& identity);
+Result<std::shared_ptr<const TlsContext>> make_tls_server_context(const TlsServerIdentity& identity,
+                                                                  const AlpnProtocols& protocols = {
+                                                                      "http/1.1"});
 
 // trusted_pem: certificates of authorities that are trusted; the server's name is checked then.
 // Empty: nobody's identity is checked, as the kubelet does it in HTTPS probes.
 Result<std::shared_ptr<const TlsContext>> make_tls_client_context(std::string_view trusted_pem);
+
+struct TlsClientOptions {
+  std::string trusted_pem;
+  AlpnProtocols protocols;      // offered; empty: no ALPN
+  std::string certificate_pem;  // the client's own, with its issuers; empty: it shows none
+  std::string private_key_pem;
+};
+Result<std::shared_ptr<const TlsContext>> make_tls_client_context(const TlsClientOptions& options);
 
 // For an accepted transport. Nothing is told to the events before the handshake is done; one that
 // fails ends in on_transport_error.

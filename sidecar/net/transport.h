@@ -9,6 +9,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "sidecar/base/error.h"
 #include "sidecar/net/loop.h"
@@ -46,6 +47,8 @@ class Transport : public Deferred {
   virtual void shutdown_write() = 0;
   // "10.0.0.3:41234", or "unix:" for a Unix socket: for logs and Forwarded headers.
   virtual const std::string& peer_address() const = 0;
+  // What TLS agreed on in its handshake (ALPN, RFC 7301), such as "h2"; empty when nothing.
+  virtual std::string_view application_protocol() const { return {}; }
 };
 
 }  // namespace remora

@@ -7,6 +7,7 @@ import copy
 import http.server
 import json
 import re
+import socket
 import threading
 import urllib.parse
 
@@ -46,6 +47,7 @@ class FakeKubernetes:
         self.rights = Rights()
         self.refusals = {}  # "METHOD /path prefix": status
         self.before_answer = lambda method, path, status: None
+        self.connections = set()
         self._counter = 0
         self._server = None
         self._thread = None
@@ -62,6 +64,8 @@ class FakeKubernetes:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            # As Go does it; else head and body, two writes, meet a delayed acknowledgement.
+            disable_nagle_algorithm = True
 
             def handle_any(self):
                 size = int(self.headers.get("content-length") or 0)
@@ -73,6 +77,14 @@ class FakeKubernetes:
                 self.send_header("content-length", str(len(text)))
                 self.end_headers()
                 self.wfile.write(text)
+
+            def setup(self):
+                super().setup()
+                fake.connections.add(self.connection)
+
+            def finish(self):
+                fake.connections.discard(self.connection)
+                super().finish()
 
             do_GET = do_POST = do_PUT = do_PATCH = handle_any
 
@@ -98,6 +110,12 @@ class FakeKubernetes:
             self._server.server_close()
             self._thread.join()
             self._server = None
+            # An API server that ends takes its connections along.
+            for connection in list(self.connections):
+                try:
+                    connection.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass  # gone already
 
     @property
     def url(self):

@@ -157,7 +157,7 @@ def test_wiped_or_foreign_bundle_is_written_again(remora, api, foreign_identity)
     api.set_bundle(0, foreign_identity["ca.crt"])
     wait_for(lambda: api.bundles() == [ours, ours], "the foreign caBundle", ROTATION_WAIT_S)
     assert admit(remora, pod())["allowed"]
-    assert remora.metric("remora_operator_ca_bundle_patches_total") == 3
+    wait_for(lambda: remora.metric("remora_operator_ca_bundle_patches_total") == 3, "three patches")
 
 
 def test_replaced_secret_is_served_without_a_failed_admission(remora, api, foreign_identity):
