@@ -10,6 +10,7 @@ PR_SET_NAME = 15
 # Twice pthread_mutex_t on x86_64 and aarch64; uint64 elements give it its alignment.
 MUTEX_UINT64S = 10
 EXIT_CODE = 70
+MEMORY_PIECE_BYTES = 4 << 20
 
 
 def hang():
@@ -22,6 +23,13 @@ def leave():
     """Ends the process at once, as an uncaught error in native code would."""
     print("fatal: invariant broken in the planner, giving up", file=sys.stderr, flush=True)
     os._exit(EXIT_CODE)
+
+
+def exhaust_memory():
+    """Takes memory and touches it until somebody ends this: the kernel, if a limit is set."""
+    taken = []
+    while True:
+        taken.append(b"x" * MEMORY_PIECE_BYTES)
 
 
 class MutexDeadlock:

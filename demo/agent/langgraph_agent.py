@@ -13,7 +13,7 @@ the turn's last step. The same key again gets the same reply, whether the first 
 finished, interrupted or never begun.
 
 HTTP: POST /chat {"thread_id", "message"}, GET /healthz, GET /threads/ID, GET /events (SSE), and
-for the demo POST /fault/{hang,deadlock,exit}.
+for the demo and the tests POST /fault/{hang,deadlock,memory,exit}.
 """
 
 import argparse
@@ -255,6 +255,8 @@ def build_app(agent: Agent) -> Starlette:
             faults.hang()  # not awaited: the event loop stands still, as in many a tool
         elif kind == "deadlock":
             await run_in_threadpool(faults.MutexDeadlock().wait_for_ever)
+        elif kind == "memory":
+            await run_in_threadpool(faults.exhaust_memory)
         elif kind == "exit":
             faults.leave()
         return JSONResponse({"error": f"no fault named {kind}"}, status_code=404)

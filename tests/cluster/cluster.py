@@ -328,7 +328,7 @@ def command_test(options, clock):
         return subprocess.run(argv, check=False).returncode
     cluster = opened(clock, must_be_up=False)
     # Here, since from inside the cluster's network no registry can be reached.
-    for recipe in (images.PYTHON, images.agent()):
+    for recipe in (images.PYTHON, images.agent(), images.mcp_server(), images.locking_agent()):
         images.ready(cluster.where, recipe, cluster.programs)
     own = not cluster.is_up()
     if own:

@@ -16,7 +16,7 @@ import steps
 
 OCI = "application/vnd.oci.image"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-COMPILER = "gcc-12"
+COMPILER, CXX_COMPILER = "gcc-12", "g++-12"
 DEBIAN_SUITE = "bookworm"
 DEBIAN_S = 900
 PYPI_S = 900
@@ -114,6 +114,25 @@ def with_files(name, source, place, base):
         for path, text in files.items():
             steps.whole_file(folder / place / path, text)
     return Recipe(name, make, tuple(files.items()), {**base.config, "WorkingDir": f"/{place}"}, base)
+
+
+AGENTS = layout.REPOSITORY / "tests/agents"
+MCP_PACKAGES = "mcp==1.14.1\n"
+
+
+def locking_agent():
+    """An agent in C++ that can deadlock, nothing else."""
+    source = AGENTS / "locking_agent.cc"
+
+    def make(folder, _):
+        steps.run([CXX_COMPILER, "-std=c++23", "-O2", "-static", "-pthread", "-s", source, "-o",
+                   folder / "locking_agent"])
+    return Recipe("locking-agent", make, (source.read_text(),), {"Entrypoint": ["/locking_agent"]})
+
+
+def mcp_server():
+    """Python and the SDK of the Model Context Protocol."""
+    return python_packages("mcp-packages", MCP_PACKAGES)
 
 
 PAUSE = Recipe("pause", _make_pause, (PAUSE_SOURCE,), {"Entrypoint": ["/pause"], "User": "65535:65535"})

@@ -1,6 +1,7 @@
 """Fixtures of the cluster suite. It runs on whatever cluster KUBECONFIG points to; tests that switch
 nodes off need the one of ./dev cluster and are skipped elsewhere."""
 
+import functools
 import json
 import os
 import pathlib
@@ -16,9 +17,19 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import cluster as cluster_tool  # noqa: E402
 import images  # noqa: E402
 import layout  # noqa: E402
+import load  # noqa: E402
+import results as results_of_faults  # noqa: E402
 import steps  # noqa: E402
 from kube import Kube, is_ready  # noqa: E402
 from operators import Operator  # noqa: E402
+
+
+RESULTS = pytest.StashKey()
+
+
+def pytest_addoption(parser):
+    parser.addoption("--write-results", action="store_true",
+                     help="write what was measured about faults to tests/cluster/RESULTS.md")
 
 
 def pytest_configure(config):
@@ -66,6 +77,26 @@ def agent_image(own_cluster_or_none):
 
 
 @pytest.fixture(scope="session")
+def locking_agent_image(own_cluster_or_none):
+    """tests/agents/locking_agent.cc as its entry point."""
+    if name := os.environ.get("REMORA_TEST_LOCKING_AGENT_IMAGE"):
+        return name
+    if own_cluster_or_none is None:
+        pytest.skip("REMORA_TEST_LOCKING_AGENT_IMAGE doesn't name an image of locking_agent.cc")
+    return own_cluster_or_none.load_recipe(images.locking_agent())
+
+
+@pytest.fixture(scope="session")
+def mcp_image(own_cluster_or_none):
+    """Python with the SDK of the Model Context Protocol."""
+    if name := os.environ.get("REMORA_TEST_MCP_IMAGE"):
+        return name
+    if own_cluster_or_none is None:
+        pytest.skip("REMORA_TEST_MCP_IMAGE doesn't name an image with Python and the mcp package")
+    return own_cluster_or_none.load_recipe(images.mcp_server())
+
+
+@pytest.fixture(scope="session")
 def remora_image(own_cluster_or_none):
     """The product's image: REMORA_IMAGE, or the archive that ./dev image leaves."""
     if name := os.environ.get("REMORA_IMAGE"):
@@ -88,10 +119,10 @@ def remora_binary():
     return str(binary)
 
 
-@pytest.fixture
-def inject(kube, remora_binary, remora_image):
-    """Applies objects after `remora inject` has added Remora to their pods."""
-    def apply(*objects):
+@pytest.fixture(scope="session")
+def inject_into(remora_binary, remora_image):
+    """Applies objects to a namespace after `remora inject` has added Remora to their pods."""
+    def apply(kube, *objects):
         whole = "\n---\n".join(json.dumps(each) for each in objects)
         done = subprocess.run([remora_binary, "inject", "--filename=-", f"--image={remora_image}",
                                f"--namespace={kube.namespace}"], input=whole, text=True,
@@ -99,6 +130,11 @@ def inject(kube, remora_binary, remora_image):
         assert done.returncode == 0, done.stderr
         kube.kubectl("apply", "--filename=-", stdin=done.stdout)
     return apply
+
+
+@pytest.fixture
+def inject(kube, inject_into):
+    return functools.partial(inject_into, kube)
 
 
 @pytest.fixture(scope="session")
@@ -143,16 +179,32 @@ def _wipe(own, everywhere, name):
                        '--patch=[{"op": "remove", "path": "/spec/claimRef"}]')
 
 
-@pytest.fixture
-def kube(request, everywhere):
-    """A namespace of the test's own, gone with the test."""
-    stem = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower()).strip("-")
+def _namespace(everywhere, title):
+    stem = re.sub(r"[^a-z0-9]+", "-", title.removeprefix("test_").lower()).strip("-")
     name = f"{stem[:40].strip('-')}-{secrets.token_hex(3)}"
     everywhere.kubectl("create", "namespace", name)
     inside = Kube(name)
     inside.wait("serviceaccount", "default", "is there", bool)
     yield inside
     everywhere.delete("namespace", name)
+
+
+@pytest.fixture
+def kube(request, everywhere):
+    """A namespace of the test's own, gone with the test."""
+    yield from _namespace(everywhere, request.node.name)
+
+
+@pytest.fixture(scope="module")
+def shared_kube(request, everywhere):
+    """One for all tests of a file."""
+    yield from _namespace(everywhere, request.module.__name__)
+
+
+@pytest.fixture(scope="session")
+def results(request):
+    """What is measured about faults: rows of results.py, shown at the end."""
+    return request.config.stash.setdefault(RESULTS, [])
 
 
 TABLES = []
@@ -164,7 +216,22 @@ def report_table():
     return lambda title, rows: TABLES.append((title, rows))
 
 
-def pytest_terminal_summary(terminalreporter):
+def _show_faults(terminalreporter, config):
+    rows = config.stash.get(RESULTS, [])
+    if not rows:
+        return
+    terminalreporter.section("faults, with Remora and with Kubernetes alone")
+    terminalreporter.write_line(results_of_faults.table(rows))
+    if config.getoption("--write-results"):
+        everywhere = Kube()
+        version = json.loads(everywhere.kubectl("version", "--output=json").stdout)
+        results_of_faults.write(rows, nodes=len(everywhere.list("nodes")),
+                                version=version["serverVersion"]["gitVersion"],
+                                regulars=load.REGULARS, rate=load.RATE)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    _show_faults(terminalreporter, config)
     for title, rows in TABLES:
         terminalreporter.section(title)
         for name, cells in rows.items():
@@ -178,6 +245,7 @@ def pytest_runtest_makereport(item, call):
     """A failed test shows its pods and events."""
     outcome = yield
     report = outcome.get_result()
-    inside = getattr(item, "funcargs", {}).get("kube")
+    arguments = getattr(item, "funcargs", {})
+    inside = arguments.get("kube") or arguments.get("shared_kube")
     if report.when == "call" and report.failed and inside:
         report.sections.append((f"namespace {inside.namespace}", inside.story()))

@@ -1,0 +1,111 @@
+"""Agents that are made ill on purpose, as pods: each once for Remora and once for Kubernetes alone."""
+
+import json
+import pathlib
+
+import agents
+from kube import container, pod, service, status_of
+
+INSIDE = pathlib.Path(__file__).resolve().parent / "inside"
+REMORA = "/usr/local/bin/remora"
+STORE = "/var/lib/remora"
+HEAL_S = 90
+# So long is Kubernetes alone watched before "never" is believed.
+NEVER_S = 60
+
+# Runs in the agent's container: its database is overwritten while it stands still, then it is killed.
+# Without a process namespace to share it is process 1, which nobody in there can stop or kill.
+DAMAGE = """
+import os, signal, sys, time
+pid, path = int(sys.argv[1]), sys.argv[2] + "/conversations.sqlite"
+if pid != 1:
+    os.kill(pid, signal.SIGSTOP)
+os.truncate(path + "-wal", 0)
+with open(path, "r+b") as database:
+    for offset in range(0, os.path.getsize(path), 8192):
+        database.seek(offset)
+        database.write(os.urandom(4096))
+print(time.time(), flush=True)
+if pid != 1:
+    os.kill(pid, signal.SIGKILL)
+"""
+
+
+def program(name):
+    return (INSIDE / name).read_text()
+
+
+def patient(name, image, command, annotations=None, limits=None, **more):
+    """A pod that serves on AGENT_PORT and answers /healthz, with its Service; its state outlives its
+    containers. Kubernetes' probes as people write them."""
+    check = {"httpGet": {"path": "/healthz", "port": "http"}}
+    return [service(name, 80, agents.AGENT_PORT), pod(
+        name, container("agent", image, command,
+                        env=[{"name": "REMORA_STATE_DIR", "value": agents.STATE},
+                             {"name": "PYTHONUNBUFFERED", "value": "1"}],
+                        ports=[{"containerPort": agents.AGENT_PORT, "name": "http"}],
+                        startupProbe={**check, "periodSeconds": 1, "failureThreshold": 120},
+                        readinessProbe={**check, "periodSeconds": 1}, livenessProbe=check,
+                        resources={"limits": limits} if limits else {},
+                        volumeMounts=[{"name": "state", "mountPath": agents.STATE}]),
+        annotations={"remora.dev/state-dir": agents.STATE, **(annotations or {})},
+        securityContext={"runAsUser": agents.USER, "runAsGroup": agents.USER,
+                         "fsGroup": agents.USER},
+        volumes=[{"name": "state", "emptyDir": {}}],
+        terminationGracePeriodSeconds=agents.GRACE_S, **more)]
+
+
+LANGGRAPH = ["python3", "langgraph_agent.py", "--host=0.0.0.0", f"--port={agents.AGENT_PORT}",
+             f"--model-url=http://model:{agents.MODEL_PORT}/v1"]
+
+
+def without_annotations(objects):
+    """The same for Kubernetes alone."""
+    for each in objects:
+        each["metadata"].pop("annotations", None)
+    return objects
+
+
+def remora(kube, name, *words, check=True):
+    """Remora's command line, in the sidecar's container."""
+    return kube.run(name, REMORA, *words, container="remora", check=check)
+
+
+def incidents(kube, name):
+    done = remora(kube, name, "incident", "list", f"--store={STORE}", "--json", check=False)
+    return json.loads(done.stdout) if done.returncode == 0 and done.stdout.strip() else []
+
+
+def closed_incident(kube, name, fault, seconds=HEAL_S):
+    """The first one of this kind that has ended."""
+    ended = lambda found: [each for each in found  # noqa: E731
+                           if each["fault"] == fault and each["status"] == "closed"]
+    return ended(kube.wait_for(f"an incident {fault} of {name} is closed",
+                               lambda: incidents(kube, name), ended, seconds))[0]
+
+
+def status(kube, name):
+    return json.loads(remora(kube, name, "status", f"--store={STORE}", "--json").stdout)
+
+
+def log(kube, name, container_name="remora"):
+    """The sidecar's log: a dict a line."""
+    lines = kube.logs(name, container_name).splitlines()
+    return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+def restarts(kube, name, container_name="agent"):
+    return status_of(kube.get("pod", name), container_name).get("restartCount", 0)
+
+
+def agent_pid(kube, host):
+    return agents.call(kube, f"http://{host}/healthz")["body"]["pid"]
+
+
+def damage_state(kube, name):
+    """When it was done; what runs is dead after it, but for a process 1."""
+    pid = agent_pid(kube, name)
+    done = kube.run(name, "python3", "-c", DAMAGE, str(pid), agents.STATE, container="agent",
+                    check=False)
+    assert done.returncode in (0, 137), done.stderr
+    return float(done.stdout), pid

@@ -1,0 +1,84 @@
+"""What the tests of faults measured: one table, printed at the end and, if asked for, written to
+tests/cluster/RESULTS.md."""
+
+import dataclasses
+import datetime
+import os
+import pathlib
+import platform
+
+FILE = pathlib.Path(__file__).resolve().parent.parent / "RESULTS.md"
+HEAD = ("fault", "Remora: found as", "found s", "acted s", "ready s", "callers without an answer s",
+        "lost / refused / sent", "Kubernetes alone: callers without an answer s",
+        "lost / refused / sent", "remarks")
+EXPLAINED = """\
+# Faults on a cluster, with Remora and with Kubernetes alone
+
+`./dev cluster test --write-results` wrote this on {date}: {machine}, {nodes} nodes of Kubernetes
+{version} on that one machine.
+
+Each agent is called by {regulars} regular callers with a connection each, {rate:g} requests a second, and
+by {rate:g} newcomers a second with a new connection each; every request has an Idempotency-Key and is
+sent once. *found*, *acted*
+and *ready* are counted from the fault and come from the sidecar's incident: the fault was certain, the
+agent was started again (by the kubelet, with its back-off), it was ready. *Callers without an answer*
+is the longest time between two good answers to anybody. *Lost*: taken, and not answered well; *refused*:
+nobody took the connection, so the caller may try again safely. The column for Kubernetes is the same pod
+without Remora, with an `httpGet` liveness probe at its defaults (each 10 s, three failures), at the same
+moment or right after. Requests that cause the fault are not counted.
+
+"""
+
+
+@dataclasses.dataclass
+class Row:
+    fault: str
+    found_as: str = ""
+    found_s: float | None = None
+    acted_s: float | None = None
+    ready_s: float | None = None
+    remora: object = None  # load.Seen
+    alone: object = None
+    alone_never: bool = False  # nothing had healed it when the watch ended
+    remarks: str = ""
+
+    def cells(self):
+        return (self.fault, self.found_as, _seconds(self.found_s), _seconds(self.acted_s),
+                _seconds(self.ready_s), _silence(self.remora, False), _counts(self.remora),
+                _silence(self.alone, self.alone_never), _counts(self.alone), self.remarks)
+
+
+def _seconds(value):
+    return "" if value is None else f"{value:.2f}"
+
+
+def _silence(seen, never):
+    if seen is None:
+        return ""
+    return f"not healed within {seen.silent_s:.0f}" if never else f"{seen.silent_s:.1f}"
+
+
+def _counts(seen):
+    return "" if seen is None else f"{seen.lost} / {seen.refused} / {seen.sent}"
+
+
+def of_incident(fault, incident, fault_at, **more):
+    """A row from the sidecar's record of a fault that was made at fault_at."""
+    since = lambda key: incident[key] / 1e9 - fault_at if incident.get(key) else None  # noqa: E731
+    return Row(fault, incident["fault"], since("detected_at_unix_ns"), since("acted_at_unix_ns"),
+               since("ready_at_unix_ns"), **more)
+
+
+def table(rows):
+    lines = [HEAD, tuple("---" for _ in HEAD), *(row.cells() for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def machine():
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{os.cpu_count()} cores, {memory:.0f} GiB, Linux {platform.release()}"
+
+
+def write(rows, **facts):
+    head = EXPLAINED.format(date=datetime.date.today().isoformat(), machine=machine(), **facts)
+    FILE.write_text(head + table(rows) + "\n")
