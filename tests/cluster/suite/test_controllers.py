@@ -1,0 +1,150 @@
+"""Injected pods of a StatefulSet, a Job and a CronJob."""
+
+import concurrent.futures
+import datetime
+import json
+import time
+
+import agents
+import patients
+import pytest
+import results as rows
+from kube import claim, container, is_ready, pod, status_of
+from load import Load
+
+ENDS_S = 10
+MINUTE_S = 60
+MOVED_S = 120
+STATE_CLAIM, SNAPSHOT_CLAIM = "state", "snapshots"
+# A job's agent asks the model, tells what it got, and ends with a code.
+ASK_MODEL = """
+import sys, urllib.request
+print(urllib.request.urlopen("http://model:9000/healthz", timeout=20).read().decode(), flush=True)
+sys.exit(int(sys.argv[1]))
+"""
+
+
+def stateful_set(name, image, annotations):
+    """The langgraph patient, with claims of its own for state and snapshots."""
+    service, template = patients.patient(name, image, patients.LANGGRAPH, annotations=annotations)
+    del template["spec"]["volumes"]
+    template["metadata"].pop("name")
+    return [service, {
+        "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": name}, "spec": {
+            "serviceName": name, "replicas": 1, "selector": {"matchLabels": {"app": name}},
+            "template": {"metadata": template["metadata"], "spec": template["spec"]},
+            "volumeClaimTemplates": [
+                {"metadata": each["metadata"], "spec": each["spec"]}
+                for each in (claim(STATE_CLAIM), claim(SNAPSHOT_CLAIM))]}}]
+
+
+def snapshots(kube, name):
+    text = patients.remora(kube, name, "snapshot", "list", f"--store={patients.STORE}",
+                           "--json").stdout
+    found = json.loads(text)
+    return {each["id"] for each in (found["snapshots"] if isinstance(found, dict) else found)}
+
+
+def move(kube, load, name):
+    """Deletes the pod; when, and the one that has taken its place. Its node takes none meanwhile."""
+    old = kube.get("pod", name)["metadata"]["uid"]
+    began_at = time.time()
+    kube.delete("pod", name)
+    kube.wait("pod", name, "is Ready elsewhere", lambda seen: seen and is_ready(
+        seen) and seen["metadata"]["uid"] != old, MOVED_S)
+    load.wait_steady(time.time())
+    return began_at, kube.get("pod", name)
+
+
+def test_a_stateful_set_moves_to_another_node_with_its_conversation_and_snapshots(
+        kube, everywhere, nodes, inject, agent_image, python_image, results):
+    kube.apply(*agents.model(agent_image), agents.caller(python_image))
+    inject(*stateful_set("agent", agent_image, {"remora.dev/snapshot-volume": SNAPSHOT_CLAIM}))
+    kube.apply(*stateful_set("alone", agent_image, {}))
+    for name in ("model", "caller", "agent-0", "alone-0"):
+        kube.wait_ready(name)
+    for name in ("agent", "alone"):
+        agents.wait_reachable(kube, f"http://{name}/healthz")
+    for host in ("agent", "alone"):
+        assert agents.chat(kube, "thread", "one two", "first", host=host)["turn"] == 1
+    patients.remora(kube, "agent-0", "snapshot", "take", f"--store={patients.STORE}")
+    kept = snapshots(kube, "agent-0")
+    assert kept
+    homes = {name: kube.get("pod", name)["spec"]["nodeName"] for name in ("agent-0", "alone-0")}
+    seen = {}
+    # One after the other: each has a node of its own to leave.
+    for name, host in (("agent-0", "agent"), ("alone-0", "alone")):
+        everywhere.kubectl("cordon", homes[name])
+        try:
+            with Load(kube, host) as load:
+                began_at, moved = move(kube, load, name)
+            seen[host] = load.seen(began_at)
+        finally:
+            everywhere.kubectl("uncordon", homes[name])
+        assert moved["spec"]["nodeName"] != homes[name]
+        again = agents.chat(kube, "thread", "one two", "first", host=host)
+        assert again["replayed"] and again["turn"] == 1
+        assert agents.chat(kube, "thread", "three", "second", host=host)["turn"] == 2
+    assert kept <= snapshots(kube, "agent-0"), "snapshots did not move with the pod"
+    results.append(rows.Row("pod deleted, moved to another node with its claim",
+                            remora=seen["agent"], alone=seen["alone"],
+                            remarks="one replica: nobody is there between the two pods"))
+    assert seen["agent"].lost == 0, seen["agent"]
+
+
+def job(name, image, code):
+    template = pod(name, container("agent", image, ["python3", "-c", ASK_MODEL, str(code)]),
+                   restartPolicy="Never")
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": {
+        "backoffLimit": 0, "template": {"metadata": {"labels": {"app": name}},
+                                        "spec": template["spec"]}}}
+
+
+def moment(text):
+    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+
+
+def condition_of(found, kind):
+    return next((each for each in found["status"].get("conditions", [])
+                 if each["type"] == kind and each["status"] == "True"), None)
+
+
+def assert_ended(kube, name, kind, code):
+    """The Job ended as its agent did, soon after it, with the agent's code kept; how soon."""
+    found = kube.wait("job", name, f"is {kind}", lambda seen: seen and condition_of(seen, kind))
+    ended = kube.list("pods", f"batch.kubernetes.io/job-name={found['metadata']['name']}")
+    assert len(ended) == 1
+    agent = status_of(ended[0], "agent")["state"]["terminated"]
+    assert agent["exitCode"] == code
+    assert kube.logs(ended[0]["metadata"]["name"], "agent").count('"status": "ok"') == 1
+    took = moment(condition_of(found, kind)["lastTransitionTime"]) - moment(agent["finishedAt"])
+    assert took <= ENDS_S, f"{took} s after its agent"
+    return took
+
+
+@pytest.fixture
+def model(kube, agent_image):
+    kube.apply(*agents.model(agent_image))
+    kube.wait_ready("model")
+
+
+@pytest.mark.short
+def test_a_job_ends_as_its_agent_does_with_the_code_kept(kube, model, inject, python_image,
+                                                         results):
+    inject(job("good", python_image, 0), job("bad", python_image, 3))
+    with concurrent.futures.ThreadPoolExecutor() as both:
+        good = both.submit(assert_ended, kube, "good", "Complete", 0)
+        bad = both.submit(assert_ended, kube, "bad", "Failed", 3)
+        times = good.result(), bad.result()
+    results.append(rows.Row("Job: its agent exits with 0; with 3", remarks=(
+        f"Complete {times[0]:.0f} s, Failed {times[1]:.0f} s after the agent's end, codes kept")))
+
+
+def test_a_cron_job_completes_each_time(kube, model, inject, python_image):
+    inject({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "cron"}, "spec": {
+        "schedule": "* * * * *", "concurrencyPolicy": "Forbid",
+        "jobTemplate": {"spec": job("cron", python_image, 0)["spec"]}}})
+    made = kube.wait_for("the minute has come", lambda: kube.list("jobs"), bool, MINUTE_S + 20)
+    assert_ended(kube, made[0]["metadata"]["name"], "Complete", 0)
+    kube.wait("cronjob", "cron", "noted the success",
+              lambda seen: seen["status"].get("lastSuccessfulTime"))
