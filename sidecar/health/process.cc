@@ -9,23 +9,23 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "sidecar/base/handle.h"
 #include "sidecar/health/proc_text.h"
+#include "sidecar/health/socket_table.h"
 #include "sidecar/net/socket_address.h"
 
 namespace remora {
 namespace {
 
 constexpr size_t kFileBytesMax = 256 * 1024;
-// tcpi_state; the names live in a header that excludes linux/tcp.h.
-constexpr uint8_t kTcpEstablished = 1;
-constexpr uint8_t kTcpSynSent = 2;
 // An acknowledgement is held back for 200 ms at most; keep-alives come no sooner than after 1 s.
 constexpr uint32_t kAckDelayMsMax = 500;
 
@@ -47,14 +47,42 @@ uint64_t ticks_to_ns(uint64_t ticks) {
 // Sent something later than it received anything. The kernel counts in ticks of some ms, and a
 // request often leaves in the same tick as the connection opens or the answer before it came in:
 // then the acknowledgement of the request, which comes alone, tells it from an answer.
-bool sent_last(const tcp_info& info) {
-  if (info.tcpi_bytes_sent == 0) return false;
-  if (info.tcpi_last_data_sent != info.tcpi_last_data_recv) {
-    return info.tcpi_last_data_sent < info.tcpi_last_data_recv;
+bool sent_last(const TcpFacts& facts) {
+  if (facts.bytes_sent == 0) return false;
+  if (facts.last_data_sent_ms != facts.last_data_received_ms) {
+    return facts.last_data_sent_ms < facts.last_data_received_ms;
   }
-  if (info.tcpi_bytes_received == 0) return true;
-  return info.tcpi_last_ack_recv < info.tcpi_last_data_recv &&
-         info.tcpi_last_data_recv - info.tcpi_last_ack_recv <= kAckDelayMsMax;
+  if (facts.bytes_received == 0) return true;
+  return facts.last_ack_received_ms < facts.last_data_received_ms &&
+         facts.last_data_received_ms - facts.last_ack_received_ms <= kAckDelayMsMax;
+}
+
+// "socket:[4711]"
+std::optional<uint64_t> socket_inode(std::string_view target) {
+  constexpr std::string_view prefix = "socket:[";
+  if (!target.starts_with(prefix)) return std::nullopt;
+  uint64_t inode = 0;
+  const char* const begin = target.data() + prefix.size();
+  const auto parsed = std::from_chars(begin, target.data() + target.size(), inode);
+  return parsed.ec == std::errc() ? std::optional(inode) : std::nullopt;
+}
+
+// The socket behind a copied descriptor; nullopt: none of TCP.
+std::optional<TcpSocket> tcp_socket_of(int fd) {
+  tcp_info info{};
+  socklen_t length = sizeof info;
+  if (::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0) return std::nullopt;
+  const Result<SocketAddress> local = local_address(fd);
+  if (!local) return std::nullopt;
+  TcpSocket socket;
+  socket.local_port = local->port();
+  socket.facts = tcp_facts(info);
+  sockaddr_storage peer{};
+  length = sizeof peer;
+  if (::getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &length) == 0) {
+    socket.peer = SocketAddress(reinterpret_cast<sockaddr*>(&peer), length);
+  }
+  return socket;
 }
 
 // A quota may exceed the CPUs that there are to use.
@@ -216,10 +244,12 @@ void ProcessReader::read_descriptors(pid_t pid, ProgressSample& sample) {
     if (!has_gone(errno)) degrade(sample, "fd");
     return;
   }
-  std::vector<int> sockets;
+  std::vector<OpenSocket> sockets;
   for (const int fd : fds) {
     const std::string target = link_target(directory + "/" + std::to_string(fd));
-    if (target.starts_with("socket:") && sockets.size() < sockets_read_max) sockets.push_back(fd);
+    if (const auto inode = socket_inode(target); inode && sockets.size() < sockets_read_max) {
+      sockets.push_back({fd, *inode});
+    }
     if (target == "anon_inode:[eventpoll]" && pid == processes_.front()) {
       sample.has_event_loop = true;
     }
@@ -235,82 +265,95 @@ void ProcessReader::read_descriptors(pid_t pid, ProgressSample& sample) {
   if (!sockets.empty()) read_sockets(pid, sockets, sample);
 }
 
-void ProcessReader::read_sockets(pid_t pid, const std::vector<int>& fds, ProgressSample& sample) {
-  const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
-  if (!process) {
-    if (!has_gone(errno)) degrade(sample, "sockets");
-    return;
-  }
-  struct Connection {
-    int fd;
-    uint16_t local_port;
-    std::string peer;
-    tcp_info info;
-  };
-  std::vector<Connection> connections;
+void ProcessReader::read_sockets(pid_t pid, const std::vector<OpenSocket>& open,
+                                 ProgressSample& sample) {
+  const auto sockets =
+      copies_allowed_ ? sockets_by_copy(pid, open, sample) : sockets_by_listing(pid, open, sample);
+  if (!sockets) return;
   std::set<uint16_t> listening;
-  for (const int fd : fds) {
-    const UniqueFd copy(static_cast<int>(::syscall(SYS_pidfd_getfd, process.get(), fd, 0)));
-    if (!copy) {
-      if (errno == EPERM || errno == ENOSYS) {
-        degrade(sample, "sockets");
-        return;
-      }
-      continue;
-    }
-    tcp_info info{};
-    socklen_t length = sizeof info;
-    if (::getsockopt(copy.get(), IPPROTO_TCP, TCP_INFO, &info, &length) != 0) continue;
-    const Result<SocketAddress> local = local_address(copy.get());
-    if (!local) continue;
-    int listens = 0;
-    length = sizeof listens;
-    ::getsockopt(copy.get(), SOL_SOCKET, SO_ACCEPTCONN, &listens, &length);
-    if (listens != 0) {
-      listening.insert(local->port());
-      sample.accept_backlog = std::max(sample.accept_backlog, info.tcpi_unacked);
-      continue;
-    }
-    sockaddr_storage peer{};
-    length = sizeof peer;
-    const bool connected =
-        ::getpeername(copy.get(), reinterpret_cast<sockaddr*>(&peer), &length) == 0;
-    connections.push_back(
-        {fd, local->port(),
-         connected ? SocketAddress(reinterpret_cast<sockaddr*>(&peer), length).to_string()
-                   : "(connecting)",
-         info});
+  for (const TcpSocket& socket : *sockets) {
+    if (socket.facts.state != tcp_listen) continue;
+    listening.insert(socket.local_port);
+    sample.accept_backlog = std::max(sample.accept_backlog, socket.facts.backlog);
   }
-  for (const Connection& connection : connections) {
-    if (listening.contains(connection.local_port)) continue;  // a caller's
-    const std::string key =
-        std::to_string(pid) + ":" + std::to_string(connection.fd) + " " + connection.peer;
-    judge_connection(key, connection.peer, connection.info, sample);
+  for (const TcpSocket& socket : *sockets) {
+    // Else it is a caller's, or one that only waits for them.
+    if (!listening.contains(socket.local_port)) judge_connection(pid, socket, sample);
   }
   if (seen_.size() > 4 * sockets_read_max) seen_.clear();
 }
 
-void ProcessReader::judge_connection(const std::string& key, const std::string& peer,
-                                     const tcp_info& info, ProgressSample& sample) {
+// nullopt: not to be seen.
+std::optional<std::vector<TcpSocket>> ProcessReader::sockets_by_copy(
+    pid_t pid, const std::vector<OpenSocket>& open, ProgressSample& sample) {
+  const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  if (!process) {
+    if (!has_gone(errno)) degrade(sample, "sockets");
+    return std::nullopt;
+  }
+  std::vector<TcpSocket> sockets;
+  for (const OpenSocket& one : open) {
+    const UniqueFd copy(static_cast<int>(::syscall(SYS_pidfd_getfd, process.get(), one.fd, 0)));
+    if (!copy && (errno == EPERM || errno == ENOSYS)) {
+      copies_allowed_ = false;
+      return sockets_by_listing(pid, open, sample);
+    }
+    auto socket = copy ? tcp_socket_of(copy.get()) : std::nullopt;
+    if (!socket) continue;
+    socket->inode = one.inode;
+    sockets.push_back(std::move(*socket));
+  }
+  return sockets;
+}
+
+std::optional<std::vector<TcpSocket>> ProcessReader::sockets_by_listing(
+    pid_t pid, const std::vector<OpenSocket>& open, ProgressSample& sample) {
+  // We are shown our own network namespace only.
+  struct stat theirs{};
+  struct stat ours{};
+  if (::stat(path_of(proc_, pid, "ns/net").c_str(), &theirs) != 0 ||
+      ::stat((proc_ + "/self/ns/net").c_str(), &ours) != 0) {
+    if (!has_gone(errno)) degrade(sample, "sockets");
+    return std::nullopt;
+  }
+  if (theirs.st_ino != ours.st_ino || theirs.st_dev != ours.st_dev) {
+    sample.degraded.emplace_back("sockets: in another network namespace");
+    return std::nullopt;
+  }
+  Result<std::vector<TcpSocket>> all = list_tcp_sockets();
+  if (!all) {
+    sample.degraded.push_back(all.error().message);
+    return std::nullopt;
+  }
+  std::set<uint64_t> inodes;
+  for (const OpenSocket& one : open) inodes.insert(one.inode);
+  std::erase_if(*all, [&](const TcpSocket& socket) { return !inodes.contains(socket.inode); });
+  return std::move(*all);
+}
+
+void ProcessReader::judge_connection(pid_t pid, const TcpSocket& socket, ProgressSample& sample) {
+  const TcpFacts& facts = socket.facts;
+  const std::string peer = socket.peer.length() > 0 ? socket.peer.to_string() : "(connecting)";
+  const std::string key = fmt::format("{}:{} {}", pid, socket.inode, peer);
   const Seen before = seen_[key];
   // Once it awaits an answer, it does so until another byte goes one way or the other.
   const bool awaiting =
-      sent_last(info) || (before.awaiting && before.bytes_sent == info.tcpi_bytes_sent &&
-                          before.bytes_received == info.tcpi_bytes_received);
-  seen_[key] = {info.tcpi_bytes_sent, info.tcpi_bytes_received, awaiting};
+      sent_last(facts) || (before.awaiting && before.bytes_sent == facts.bytes_sent &&
+                           before.bytes_received == facts.bytes_received);
+  seen_[key] = {facts.bytes_sent, facts.bytes_received, awaiting};
   const auto ms = [](uint32_t n) { return std::chrono::milliseconds(n); };
-  if (info.tcpi_state == kTcpSynSent) {
+  if (facts.state == tcp_syn_sent) {
     // The times mean nothing yet. The first tries are 1 s apart, later ones more: at least so
     // long.
     sample.outbound.push_back(
-        {peer, OutboundCall::State::kConnecting, std::chrono::seconds(info.tcpi_retransmits)});
-  } else if (info.tcpi_state != kTcpEstablished) {
+        {peer, OutboundCall::State::kConnecting, std::chrono::seconds(facts.retransmits)});
+  } else if (facts.state != tcp_established) {
     return;
   } else if (awaiting) {
-    sample.outbound.push_back({peer, OutboundCall::State::kAwaiting, ms(info.tcpi_last_data_sent)});
-  } else if (before.bytes_received > 0 && info.tcpi_bytes_received > before.bytes_received) {
+    sample.outbound.push_back({peer, OutboundCall::State::kAwaiting, ms(facts.last_data_sent_ms)});
+  } else if (before.bytes_received > 0 && facts.bytes_received > before.bytes_received) {
     sample.outbound.push_back(
-        {peer, OutboundCall::State::kStreaming, ms(info.tcpi_last_data_recv)});
+        {peer, OutboundCall::State::kStreaming, ms(facts.last_data_received_ms)});
   }
 }
 

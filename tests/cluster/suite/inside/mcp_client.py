@@ -10,7 +10,7 @@ from datetime import timedelta
 from mcp import ClientSession
 from mcp.client.streamable_http import streamablehttp_client
 
-CALL_S = 30
+CALL_S = 8
 TRIES_MAX = 60
 url = sys.argv[1]
 
