@@ -281,6 +281,10 @@ void AgentUnit::set_serving(bool serving) {
   if (snapshots_) snapshots_->set_serving(serving);
 }
 
+void AgentUnit::announce_end() {
+  for (const auto& proxy : proxies_) proxy->announce_end();
+}
+
 void AgentUnit::begin_drain(Duration wait_max, Task done) {
   if (proxies_.empty()) return loop_.post(std::move(done));
   struct Waiting {

@@ -75,6 +75,8 @@ class AgentUnit final : GateControl, DrainControl, RequestObserver {
 
   void start() { supervisor_->start(); }
   // Drain, stop the agent, take the last snapshot; then on_finished. A second call hastens.
+  // Callers are served on, and asked to go elsewhere.
+  void announce_end();
   void shutdown() { supervisor_->shutdown(); }
   // All or nothing: check says what is wrong with a configuration, reload takes a checked one.
   Result<void> check(const config::Config& config) const;

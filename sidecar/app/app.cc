@@ -143,6 +143,7 @@ void App::shutdown() {
     leave_timer_.cancel();
     return end_all();
   }
+  for (const auto& unit : units_) unit->announce_end();
   log_info("leaving", {{"still_serving_s", to_seconds(role_.leave_delay)}});
   leave_timer_ = loop_.add_timer(role_.leave_delay, end_all);
 }

@@ -112,7 +112,12 @@ class Codec {
   virtual std::string_view pending_output() = 0;
   virtual void wrote(size_t n) = 0;
 
-  // Announces that no new streams are wanted: GOAWAY, or "Connection: close" on the next response.
+  // Asks the peer to go elsewhere: GOAWAY, or "Connection: close" on the next response. What comes
+  // all the same is served; an idle HTTP/1.1 connection stays open, for a request may be on its
+  // way.
+  virtual void announce_end() = 0;
+  // Announces that no new streams are wanted, in the same words; an idle connection is of no
+  // further use.
   virtual void start_drain() = 0;
   // Makes the peer give a sign of life, where the protocol can (HTTP/2 PING).
   virtual void ping() {}

@@ -50,6 +50,7 @@ class H1Codec final : public Codec, private ChunkedReader::Sink {
   std::string_view pending_output() override { return out_.view(); }
   void wrote(size_t n) override;
 
+  void announce_end() override { ending_ = true; }
   void start_drain() override { draining_ = true; }
   bool idle() const override { return !exchange_open_ || failed_; }
   bool close_after_flush() const override;
@@ -129,6 +130,7 @@ class H1Codec final : public Codec, private ChunkedReader::Sink {
   bool keep_alive_ = true;   // nothing so far forbids another exchange
   bool blocked_ = false;     // unparsed_ waits for the exchange to finish
   bool above_high_ = false;  // on_drained() is owed
+  bool ending_ = false;
   bool draining_ = false;
   bool eof_ = false;  // the peer has shut its write side
   bool raw_send_ended_ = false;

@@ -88,7 +88,7 @@ H1WriteOptions H1Codec::choose_response_framing(const ResponseHead& head, bool e
       options.body = peer_is_http10_ ? BodyFraming::kUntilClose : BodyFraming::kChunked;
     }
   }
-  if (draining_ || eof_ || failed_ || options.body == BodyFraming::kUntilClose ||
+  if (ending_ || draining_ || eof_ || failed_ || options.body == BodyFraming::kUntilClose ||
       receiving_ != Receiving::kComplete || request_is_connect_) {
     keep_alive_ = false;
   }

@@ -63,6 +63,7 @@ class H2Codec final : public Codec {
   std::string_view pending_output() override;
   void wrote(size_t n) override;
 
+  void announce_end() override { start_drain(); }
   void start_drain() override;
   void ping() override;
   bool idle() const override { return streams_.empty() || failed_ || eof_; }

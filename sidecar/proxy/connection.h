@@ -20,6 +20,9 @@ class Connection : public Deferred {
  public:
   // Timeouts; called every tick_interval_ms of ProxyServer.
   virtual void on_tick(MonotonicTime now) = 0;
+  // Asks the caller to go elsewhere, and serves what comes all the same. Only HTTP has words for
+  // it.
+  virtual void announce_end() {}
   // Finishes what is in progress, takes nothing new, then closes itself.
   virtual void start_drain() = 0;
   // Ends at once; what is in progress is lost to the caller.

@@ -65,7 +65,8 @@ struct ProxyContext {
   ProxyCounters counters;
   std::vector<Exchange*> exchanges;  // all that are open; each knows its index
   size_t replay_bytes = 0;           // kept by all exchanges together
-  bool draining = false;
+  bool leaving = false;              // callers are asked to go elsewhere
+  bool draining = false;             // nothing new is taken
   struct LostRequest {
     InFlightRequest request;
     MonotonicTime lost_at;

@@ -202,6 +202,13 @@ void ProxyServer::on_tick() {
   schedule_tick();
 }
 
+void ProxyServer::announce_end() {
+  context_.leaving = true;
+  for (size_t i = connections_.size(); i-- > 0;) {
+    if (i < connections_.size()) connections_[i]->announce_end();
+  }
+}
+
 void ProxyServer::drain(Duration limit, std::move_only_function<void()> done) {
   drained_.push_back(std::move(done));
   context_.draining = true;

@@ -63,6 +63,8 @@ class ProxyServer final : public ConnectionOwner, public DetectorHost {
   // Age of the oldest of them; zero when there is none.
   Duration oldest_in_agent() const;
 
+  // Before a drain, while callers may still be sent here: serves on, and asks each to go elsewhere.
+  void announce_end();
   // Stops accepting, lets what is in flight finish. Past limit the rest is answered by the proxy
   // (503 when it never reached the agent, else 502) or cut off. done is posted once no connection
   // is left. May be called again with a shorter limit: every done is called.

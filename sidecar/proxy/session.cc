@@ -83,6 +83,8 @@ void Session::on_read_eof() {
 
 void Session::on_request(http::StreamId id, http::RequestHead head, bool end) {
   served_any_ = true;
+  // Not before: a new HTTP/2 connection that begins with GOAWAY would serve nobody.
+  if (context_.leaving) codec_->announce_end();
   exchanges_.push_back(std::make_unique<Exchange>(context_, *this, id, std::move(head)));
   exchanges_.back()->begin(end);
 }
@@ -251,6 +253,11 @@ void Session::on_tick(MonotonicTime now) {
       exchange.on_tick(now);
     }
   }
+}
+
+void Session::announce_end() {
+  codec_->announce_end();
+  schedule_flush();
 }
 
 void Session::start_drain() {

@@ -33,6 +33,7 @@ class Session final : public Connection,
   void resume(std::span<const uint8_t> first_bytes);
 
   void on_tick(MonotonicTime now) override;
+  void announce_end() override;
   void start_drain() override;
   void close() override;
 

@@ -238,7 +238,9 @@ def test_drain_hook_holds_the_agents_end_back_until_its_requests_are_done(sideca
     done = run_cli("drain", "--store", sidecar.store)
     assert done.returncode == 0, done.stderr
     wait_for(lambda: sidecar.ask_health("/readyz")[0] == 503, "readiness to go")
-    assert sidecar.get("/ok").status == 200, "served until nobody is sent here any more"
+    served = sidecar.get("/ok")
+    assert served.status == 200, "served until nobody is sent here any more"
+    assert served.header("connection") == "close", "and asked to go elsewhere"
     assert not hook.done
     assert slow.result().status == 200
     assert hook.result() == (200, "drained\n")

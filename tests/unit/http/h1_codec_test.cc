@@ -231,6 +231,16 @@ TEST(H1Server, DrainClosesWithTheNextResponseOrAtOnceWhenIdle) {
   EXPECT_TRUE(idle.codec->close_after_flush());
 }
 
+TEST(H1Server, AnAnnouncedEndIsSaidWithTheNextResponseAndLeavesAnIdleConnectionOpen) {
+  Server server;
+  server.codec->announce_end();
+  EXPECT_FALSE(server.codec->close_after_flush());
+  ASSERT_TRUE(server.feed(kGet));
+  server.codec->send_response(1, make_response(204), true);
+  EXPECT_EQ(server.output(), "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n");
+  EXPECT_TRUE(server.codec->close_after_flush());
+}
+
 TEST(H1Server, AHalfClosedCallerStillGetsItsResponse) {
   Server server;
   ASSERT_TRUE(server.feed(kGet));

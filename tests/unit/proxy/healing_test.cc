@@ -253,6 +253,30 @@ TEST_F(Healing, DrainFinishesWhatIsInFlightAndTakesNothingNew) {
   EXPECT_EQ(done.wait_for(std::chrono::seconds(5)), std::future_status::ready);
 }
 
+TEST_F(Healing, AnAnnouncedEndServesOnAndSendsEachCallerElsewhere) {
+  start();
+  Peer kept = caller();
+  kept.send("GET /first HTTP/1.1\r\nHost: a\r\n\r\n");
+  Peer server = agent.accept();
+  server.read_head();
+  answer(server, "1");
+  expect_answer(kept, "1");
+  on_loop([&] { proxy->announce_end(); });
+  EXPECT_TRUE(kept.is_silent_for(50)) << "a request may be on its way";
+
+  const auto expect_last_answer = [&](Peer& peer) {
+    peer.send("GET /last HTTP/1.1\r\nHost: a\r\n\r\n");
+    server.read_head();
+    answer(server, "last");
+    const std::string reply = peer.read_all();
+    EXPECT_NE(reply.find("onnection: close\r\n"), std::string::npos) << reply;
+    EXPECT_TRUE(reply.ends_with("last")) << reply;
+  };
+  expect_last_answer(kept);
+  Peer fresh = caller();
+  expect_last_answer(fresh);
+}
+
 TEST_F(Healing, DrainCutsOffWhatDoesNotFinishInTime) {
   start();
   Peer busy = caller();
