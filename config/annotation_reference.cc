@@ -28,6 +28,12 @@ value and what to write instead. An unknown `remora.dev/` name is an error.
 - **Several agents in one pod**: a name may end in `.CONTAINER`, and then holds for that agent only:
   `remora.dev/hang-window.planner: "2m"`. It wins over the name without an ending. Names marked
   *pod* take no ending.
+- **Changes in a running pod** are taken within a second of the kubelet's writing them to the pod's
+  files (up to a minute and a half after the change), as are those of the ConfigMap. One that is
+  wrong is refused as a whole: the last good configuration stays in force, also across a restart of
+  the sidecar, and `remora status`, the log and `remora_config_last_reload_good` say so. What only
+  another start can change (ports, directories, images, volumes) is named there, too; for names of
+  the section "The pod" make the pod anew.
 - An annotation wins over the configuration file from `remora.dev/config-map`, and the file over the
   defaults.
 - `remora.dev/injected` is written by the injection. It marks an injected pod and tells the sidecar

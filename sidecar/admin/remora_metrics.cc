@@ -125,12 +125,16 @@ AgentMetrics::AgentMetrics(MetricRegistry& registry, std::string_view agent,
 AppMetrics::AppMetrics(MetricRegistry& registry, std::string_view version)
     : config_reloads_good(reload_counter(registry, "applied")),
       config_reloads_bad(reload_counter(registry, "refused")),
+      config_last_reload_good(registry.gauge(
+          "remora_config_last_reload_good",
+          "0 when the last reload was refused and the last good configuration is in force.")),
       outbound_connections(registry.gauge("remora_outbound_connections",
                                           "Connections of agents that are carried out.")),
       outbound_captured(outbound_counter(registry, "captured")),
       outbound_proxied(outbound_counter(registry, "proxy")) {
   registry.gauge("remora_build_info", "Always 1; the version is the label.", {{"version", version}})
       .set(1);
+  config_last_reload_good.set(1);
 }
 
 void AgentMetrics::count_fault(std::string_view kind) {

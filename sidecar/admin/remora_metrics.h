@@ -91,6 +91,7 @@ class AppMetrics {
 
   Counter& config_reloads_good;
   Counter& config_reloads_bad;
+  Gauge& config_last_reload_good;  // 0 once one was refused
   Gauge& outbound_connections;
   Counter& outbound_captured;
   Counter& outbound_proxied;

@@ -53,12 +53,21 @@ struct AdminAgent {
   std::optional<AdminSnapshots> snapshots;  // absent: no store
 };
 
+// What became of the configuration since the start.
+struct AdminConfig {
+  int64_t taken_at_unix_ns = 0;  // the last reload that was; 0: none yet
+  std::string refused;           // why the last one was not; empty: it was
+  int64_t refused_at_unix_ns = 0;
+  std::string for_next_start;  // keys that have changed and wait for it, "a, b"
+};
+
 // The body of GET /status.
 struct AdminStatus {
   std::string version;
   AdminReadiness readiness;  // of all agents together
   int64_t remora_pid = 0;
   double remora_uptime_s = 0;
+  AdminConfig config;
   std::vector<AdminAgent> agents;  // at least one
 };
 

@@ -97,6 +97,29 @@ std::string incident_text(const Json& incident, int64_t now_unix_ns) {
   return out.append(" (").append(text_at(incident, "id")).append(")");
 }
 
+Json config_json(const AdminConfig& config) {
+  return {{"taken_at_unix_ns", config.taken_at_unix_ns},
+          {"refused", config.refused},
+          {"refused_at_unix_ns", config.refused_at_unix_ns},
+          {"for_next_start", config.for_next_start}};
+}
+
+// Empty when there is nothing to tell: the one from the start is in force, whole.
+std::string config_text(const Json& config, int64_t now_unix_ns) {
+  std::string out;
+  if (number_at(config, "taken_at_unix_ns") > 0) {
+    out = "reloaded " + ago(number_at(config, "taken_at_unix_ns"), now_unix_ns);
+  }
+  if (const std::string keys = text_at(config, "for_next_start"); !keys.empty()) {
+    out.append(", but from the next start on only: ").append(keys);
+  }
+  if (const std::string why = text_at(config, "refused"); !why.empty()) {
+    out.append(out.empty() ? "" : "; ").append("the last good one; refused ");
+    out.append(ago(number_at(config, "refused_at_unix_ns"), now_unix_ns)).append(": ").append(why);
+  }
+  return out;
+}
+
 std::string snapshots_text(const Json& snapshots, int64_t now_unix_ns) {
   if (!snapshots.is_object()) return "off";
   std::string out = count_at(snapshots, "kept") + " kept";
@@ -153,6 +176,7 @@ std::string status_to_json(const AdminStatus& status) {
       {"ready", status.readiness.ready},
       {"reasons", status.readiness.reasons},
       {"remora", {{"pid", status.remora_pid}, {"uptime_s", status.remora_uptime_s}}},
+      {"config", config_json(status.config)},
       {"agents", std::move(agents)},
   };
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
@@ -176,6 +200,10 @@ Result<StatusSummary> summarise_status(std::string_view text, int64_t now_unix_n
   std::string& out = summary.text;
   line(out, "ready", summary.ready ? "yes" : "no" + (reasons.empty() ? "" : ": " + reasons));
   for (const Json& agent : agents) agent_lines(out, agent, now_unix_ns);
+  if (const std::string config = config_text(object_at(status, "config"), now_unix_ns);
+      !config.empty()) {
+    line(out, "config", config);
+  }
   line(out, "remora",
        text_at(status, "version") + ", pid " + count_at(remora, "pid") + ", up " +
            short_duration(number_at(remora, "uptime_s")));

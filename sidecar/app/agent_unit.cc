@@ -193,6 +193,7 @@ void AgentUnit::reload(const config::Config& config) {
   const SupervisorOptions options = supervisor_options(config_);
   supervisor_->set_policy(options.policy);
   supervisor_->set_detection(options.detection);
+  supervisor_->set_end(options.stop_grace, options.drain_wait);
 }
 
 void AgentUnit::on_agent_started(const AgentInstance& instance) {

@@ -5,6 +5,7 @@
 
 #include <unistd.h>
 
+#include "sidecar/app/next_start.h"
 #include "sidecar/base/memory.h"
 
 namespace remora {
@@ -26,11 +27,13 @@ Result<std::unique_ptr<App>> App::create(AppConfig config, AppRole role) {
     }
   }
   app->watch_signals();
+  app->watch_files();
   return app;
 }
 
 App::App(AppConfig config, AppRole role) : config_(std::move(config)), role_(std::move(role)) {
   add_process_metrics(registry_);
+  if (!config_.refused.empty()) refuse_reload(config_.refused);
   registry_.on_collect([this] {
     for (const auto& unit : units_) unit->collect_metrics();
     if (!outbound_) return;
@@ -50,6 +53,7 @@ Result<void> App::make_units() {
                            .on_finished = [this](int code) { on_finished(code); }});
     if (!unit) return std::unexpected(std::move(unit.error()));
     units_.push_back(std::move(*unit));
+    started_with_.push_back(agent.config);
   }
   return {};
 }
@@ -111,6 +115,12 @@ void App::watch_signals() {
     }));
   }
   signals_.push_back(loop_.watch_signal(SIGHUP, [this] { reload(); }));
+}
+
+void App::watch_files() {
+  if (role_.watched_files.empty()) return;
+  file_watch_ =
+      std::make_unique<FileWatch>(loop_, role_.watched_files, [this] { reload_if_changed(); });
 }
 
 int App::run() {
@@ -186,21 +196,57 @@ Result<void> App::check(const AppConfig& fresh) const {
                     "the agents are not those that Remora was started with; restart it");
 }
 
-// The last good configuration stays in force when the new one is not.
 void App::reload() {
   Result<AppConfig> fresh = role_.reload();
   Result<void> usable = fresh ? check(*fresh) : std::unexpected(fresh.error());
-  if (!usable) {
-    metrics_.config_reloads_bad.add();
-    log_error("reload_refused",
-              {{"reason", usable.error().message}, {"in_force", "the last good one"}});
-    return;
+  if (!usable) return refuse_reload(usable.error().message);
+  take(*std::move(fresh));
+}
+
+// The kubelet writes the annotations anew whenever anybody changes one; most are not ours.
+void App::reload_if_changed() {
+  Result<AppConfig> fresh = role_.reload();
+  Result<void> usable = fresh ? check(*fresh) : std::unexpected(fresh.error());
+  if (!usable) return refuse_reload(usable.error().message);
+  bool same = reloads_.refused.empty();
+  for (size_t i = 0; same && i < units_.size(); ++i) {
+    same =
+        fresh->agents[i].config.SerializeAsString() == config_.agents[i].config.SerializeAsString();
   }
-  config_ = std::move(*fresh);
+  if (same) return log_debug("nothing_to_reload");
+  take(*std::move(fresh));
+}
+
+// The last good configuration stays in force when the new one is not.
+void App::refuse_reload(const std::string& why) {
+  reloads_.refused = why;
+  reloads_.refused_at_unix_ns = to_unix_ns(loop_.clock().wall_now());
+  metrics_.config_reloads_bad.add();
+  metrics_.config_last_reload_good.set(0);
+  log_error("reload_refused", {{"reason", why}, {"in_force", "the last good one"}});
+}
+
+void App::take(AppConfig fresh) {
+  std::string waiting;
+  for (size_t i = 0; i < units_.size(); ++i) {
+    for (const std::string& key : keys_for_next_start(started_with_[i], fresh.agents[i].config)) {
+      if (waiting.find(key) == waiting.npos)
+        waiting.append(waiting.empty() ? "" : ", ").append(key);
+    }
+  }
+  config_ = std::move(fresh);
   for (size_t i = 0; i < units_.size(); ++i) units_[i]->reload(config_.agents[i].config);
   set_log_level(log_level_of(config_.shared));
+  role_.leave_delay = config::to_duration(config_.shared.inbound().timeouts().drain_delay());
+  reloads_.refused.clear();
+  reloads_.taken_at_unix_ns = to_unix_ns(loop_.clock().wall_now());
+  reloads_.for_next_start = waiting;
   metrics_.config_reloads_good.add();
+  metrics_.config_last_reload_good.set(1);
   log_info("reloaded");
+  if (!waiting.empty()) {
+    log_warn("reloaded_in_part", {{"keys", waiting}, {"in_force_from", "the next start"}});
+  }
 }
 
 }  // namespace remora

@@ -15,6 +15,7 @@
 #include "sidecar/admin/server.h"
 #include "sidecar/app/agent_unit.h"
 #include "sidecar/net/event_loop.h"
+#include "sidecar/net/file_watch.h"
 #include "sidecar/proxy/outbound.h"
 
 namespace remora {
@@ -26,6 +27,8 @@ struct AppConfig {
   // Where all agents' callers arrive; none: each agent's own inbound.listen.
   std::optional<SocketAddress> capture;
   std::optional<OutboundOptions> outbound;
+  // Not empty: this is the last good one, and why the newest is not taken.
+  std::string refused{};
   std::string yaml;  // what is in force, secrets redacted
   std::string json;
 };
@@ -34,6 +37,8 @@ struct AppConfig {
 struct AppRole {
   std::move_only_function<AgentWorld(Loop&, const AppAgent&)> make_world;
   std::move_only_function<Result<AppConfig>()> reload;
+  // Files that reload reads; a change of theirs reloads by itself. None: only SIGHUP does.
+  std::vector<std::string> watched_files{};
   // Outlives its agents: only a signal ends it.
   bool stays = false;
   // Between the end of readiness and the end of service: by then nobody sends anything here.
@@ -65,6 +70,7 @@ class App {
   void when_leaving(Duration wait, std::move_only_function<void(bool leaving)> done);
   // done is called once no agent has a request any more; at once when it is so already.
   void when_drained(Task done);
+  // Takes the configuration as it is now, or says why not and keeps the last good one.
   void reload();
 
  private:
@@ -78,6 +84,10 @@ class App {
   void list_incidents(AdminDone done) const;
   void take_snapshot(std::string_view agent, AdminDone done);
   void watch_signals();
+  void watch_files();
+  void reload_if_changed();
+  void take(AppConfig fresh);
+  void refuse_reload(const std::string& why);
   void on_drained();
   void on_finished(int exit_code);
   void stop_if_over();
@@ -90,6 +100,8 @@ class App {
   size_t finished_ = 0;
   bool leaving_ = false;
   bool stopping_ = false;
+  AdminConfig reloads_;
+  std::vector<config::Config> started_with_;  // of each agent
   struct LeaveWaiter {
     std::move_only_function<void(bool leaving)> done;
     Subscription limit;
@@ -107,6 +119,7 @@ class App {
   std::unique_ptr<OutboundServer> outbound_;
   std::unique_ptr<AdminServer> admin_;  // none without a socket or a port
   std::vector<Subscription> signals_;
+  std::unique_ptr<FileWatch> file_watch_;  // none without watched files
   Subscription trim_;
   Subscription leave_timer_;
 };

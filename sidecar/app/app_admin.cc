@@ -50,6 +50,7 @@ AdminStatus App::status() const {
   status.readiness = readiness();
   status.remora_pid = ::getpid();
   status.remora_uptime_s = to_seconds(loop_.clock().now() - began_at_);
+  status.config = reloads_;
   for (const auto& unit : units_) status.agents.push_back(unit->status());
   return status;
 }

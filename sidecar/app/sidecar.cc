@@ -1,15 +1,13 @@
 #include "sidecar/app/sidecar.h"
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
-#include <iterator>
 #include <memory>
 #include <optional>
 
-#include "config/annotations.h"
 #include "config/isolated_load.h"
 #include "sidecar/app/app.h"
 #include "sidecar/app/command.h"
+#include "sidecar/app/pod_config.h"
 #include "sidecar/app/pod_endpoints.h"
 #include "sidecar/net/tcp.h"
 #include "sidecar/pod/pod_agent.h"
@@ -61,95 +59,19 @@ Result<AppConfig> load_plain(const SidecarArguments& arguments) {
   return config;
 }
 
-// Ports, and the probes that the kubelet would make, unless an annotation or the file has others.
-void add_what_was_injected(const config::InjectedAgent& injected, std::string_view restart_policy,
-                           AppAgent& agent) {
-  agent.accepts = false;
-  // Of a Job's agent, an end with 0 is its success.
-  agent.clean_end_is_final = restart_policy == "OnFailure" || restart_policy == "Never";
-  agent.ends_when_giving_up = false;
-  for (const config::InjectedPort& port : injected.ports()) {
-    if (port.port() == agent.config.agent().app_port()) continue;
-    agent.more_ports.push_back({static_cast<uint16_t>(port.port()), port.protocol()});
-  }
-  config::Config& config = agent.config;
-  if (injected.has_startup_probe() && !config.has_startup_probe()) {
-    *config.mutable_startup_probe() = injected.startup_probe();
-  }
-  if (injected.has_liveness_probe() && !config.has_liveness_probe()) {
-    *config.mutable_liveness_probe() = injected.liveness_probe();
-  }
-  if (injected.has_readiness_probe() && !config.has_readiness_probe()) {
-    *config.mutable_readiness_probe() = injected.readiness_probe();
-  }
-}
-
-// Where the pod's traffic comes in.
-Result<void> set_interception(const config::Interception& interception, AppConfig& config) {
-  if (interception.mode() == "none") {
-    config.outbound.reset();
-    return {};
-  }
-  Result<SocketAddress> capture =
-      parse_socket_address(":" + std::to_string(interception.inbound_port()));
-  if (!capture) return std::unexpected(std::move(capture.error()));
-  config.capture = *capture;
-  if (interception.mode() == "explicit") return {};
-  OutboundOptions outbound;
-  for (const char* loopback : {"127.0.0.1", "::1"}) {
-    Result<SocketAddress> address =
-        make_socket_address(loopback, static_cast<uint16_t>(interception.outbound_port()));
-    if (!address) return std::unexpected(std::move(address.error()));
-    outbound.capture.push_back(*address);
-  }
-  outbound.socket_priority = own_socket_priority;
-  config.outbound = std::move(outbound);
-  return {};
-}
-
-// The agents of a pod, as the injection left them there.
-Result<AppConfig> load_pod(const SidecarArguments& arguments) {
-  const Result<config::Annotations> annotations =
-      config::load_annotation_file(arguments.pod_info + "/annotations");
-  if (!annotations) return std::unexpected(annotations.error());
-  const auto injected_text = annotations->find(config::injected_annotation);
-  if (injected_text == annotations->end()) {
-    return make_error(ErrorCode::kInvalidArgument, ErrorSource::kConfig,
-                      arguments.pod_info + "/annotations: no " +
-                          std::string(config::injected_annotation) +
-                          "; the pod was not injected by Remora: use remora inject or the webhook");
-  }
-  Result<config::Injected> injected = config::parse_injected(injected_text->second);
-  if (!injected) return std::unexpected(std::move(injected.error()));
-  std::optional<AppConfig> all;
-  for (const config::InjectedAgent& agent : injected->agents()) {
-    std::vector<config::Override> overrides = config::pod_overrides(*injected, agent);
-    std::ranges::move(config::annotation_overrides(*annotations, agent.name()),
-                      std::back_inserter(overrides));
-    std::ranges::move(overrides_of(arguments), std::back_inserter(overrides));
-    Result<config::IsolatedLoad> loaded = load_checked(arguments.config_file, overrides);
-    if (!loaded) {
-      return std::unexpected(std::move(loaded.error()).with_context("agent " + agent.name()));
-    }
-    if (!all) {
-      all = app_config(agent.name(), std::move(*loaded));
-    } else {
-      all->agents.push_back({.name = agent.name(), .config = std::move(loaded->config)});
-    }
-    add_what_was_injected(agent, injected->restart_policy(), all->agents.back());
-  }
-  if (all) {
-    if (Result<void> set = set_interception(injected->interception(), *all); !set) {
-      return std::unexpected(std::move(set.error()));
-    }
-    return std::move(*all);
-  }
-  return make_error(ErrorCode::kInvalidArgument, ErrorSource::kConfig,
-                    std::string(config::injected_annotation) + " names no agent");
+PodSources pod_sources(const SidecarArguments& arguments) {
+  return {.info_dir = arguments.pod_info,
+          .config_file = arguments.config_file,
+          .overrides = overrides_of(arguments)};
 }
 
 Result<AppConfig> load(const SidecarArguments& arguments) {
-  return arguments.pod_info.empty() ? load_plain(arguments) : load_pod(arguments);
+  return arguments.pod_info.empty() ? load_plain(arguments) : load_pod(pod_sources(arguments));
+}
+
+Result<AppConfig> load_first(const SidecarArguments& arguments) {
+  return arguments.pod_info.empty() ? load_plain(arguments)
+                                    : load_pod_or_last_good(pod_sources(arguments));
 }
 
 AgentWorld make_pod_agent(Loop& loop, const AppAgent& agent) {
@@ -162,7 +84,7 @@ AgentWorld make_pod_agent(Loop& loop, const AppAgent& agent) {
 }
 
 int run(const SidecarArguments& arguments) {
-  Result<AppConfig> config = load(arguments);
+  Result<AppConfig> config = load_first(arguments);
   if (!config) return report_failure(config.error(), exit_usage);
   Result<SocketAddress> health = parse_socket_address(arguments.health_listen);
   if (!health) {
@@ -171,6 +93,11 @@ int run(const SidecarArguments& arguments) {
   AppRole role;
   role.make_world = make_pod_agent;
   role.reload = [arguments] { return load(arguments); };
+  // Nobody sends signals into a pod. `remora run` leaves it to SIGHUP: there somebody edits.
+  if (!arguments.pod_info.empty()) {
+    role.watched_files.push_back(arguments.pod_info + "/annotations");
+  }
+  if (!arguments.config_file.empty()) role.watched_files.push_back(arguments.config_file);
   role.stays = true;
   role.leave_delay = config::to_duration(config->shared.inbound().timeouts().drain_delay());
   Result<std::unique_ptr<App>> app = App::create(std::move(*config), std::move(role));

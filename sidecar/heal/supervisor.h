@@ -163,6 +163,11 @@ class Supervisor final : private OrchestratorEvents {
   // A reload; takes effect from the next decision on.
   void set_policy(const HealingPolicy& policy);
   void set_detection(const DetectionPolicy& policy) { classifier_.set_policy(policy); }
+  // For an end that has not begun.
+  void set_end(Duration stop_grace, Duration drain_wait) {
+    options_.stop_grace = stop_grace;
+    options_.drain_wait = drain_wait;
+  }
 
   Phase phase() const { return phase_; }
   bool serving() const { return gate_open_; }
