@@ -227,11 +227,7 @@ class RealFileSystem final : public FileSystem {
   }
 
   Result<void> exchange(const std::string& a, const std::string& b) override {
-    auto done = rename_with(a, b, RENAME_EXCHANGE);
-    if (!done && (errno == EINVAL || errno == ENOSYS)) {
-      done.error().code = ErrorCode::kUnavailable;
-    }
-    return done;
+    return rename_with(a, b, RENAME_EXCHANGE);
   }
 
   Result<void> remove_file(const std::string& path) override {
@@ -344,7 +340,7 @@ class RealFileSystem final : public FileSystem {
   Result<std::unique_ptr<FileLock>> lock(const std::string& path, LockKind kind,
                                          Duration wait_max) override {
     UniqueFd fd(open_without_links(path, O_RDWR | O_CREAT, 0600));
-    if (!fd && (errno == EACCES || errno == EROFS)) fd.reset(open_without_links(path, O_RDONLY));
+    if (!fd) fd.reset(open_without_links(path, O_RDONLY));  // a store that may only be read
     if (!fd) return failed("open lock", path);
     const int operation = (kind == LockKind::kShared ? LOCK_SH : LOCK_EX) | LOCK_NB;
     for (int64_t waited_ms = 0;; waited_ms += lock_poll_ms) {
@@ -366,7 +362,10 @@ class RealFileSystem final : public FileSystem {
                     last_name(to).c_str(), flags) != 0) {
       const int err = errno;
       auto error = failed("rename " + from + " to", to, err);
-      errno = err;
+      // The file system, or the kernel, knows no such renaming.
+      if (flags != 0 && (err == EINVAL || err == ENOSYS)) {
+        error.error().code = ErrorCode::kUnavailable;
+      }
       return error;
     }
     return {};

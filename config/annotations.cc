@@ -125,14 +125,13 @@ Override make_override(const AnnotationEntry& entry, std::string_view name,
   Override from{.key = entry.path, .values = {}, .origin = origin_of(name)};
   const std::string_view text = trim(value);
   const FieldForm form = field_form(*entry.field);
-  if (form == FieldForm::kMessage || form == FieldForm::kMap) {
-    from.structured = true;
+  const bool is_list = entry.field->is_repeated();
+  from.structured = form == FieldForm::kMessage || form == FieldForm::kMap ||
+                    (is_list && (text.starts_with('[') || text.starts_with("- ")));
+  if (from.structured) {
     from.values.emplace_back(value);
-  } else if (!entry.field->is_repeated()) {
+  } else if (!is_list) {
     from.values.emplace_back(text);
-  } else if (text.starts_with('[') || text.starts_with("- ")) {
-    from.structured = true;
-    from.values.emplace_back(value);
   } else {
     from.values = split_list(text);
   }

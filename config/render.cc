@@ -26,12 +26,11 @@ std::string json_string(std::string_view text) {
 // number, a boolean or null.
 bool is_plain_yaml(std::string_view text) {
   const auto is_letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
-  if (text.empty() || !(is_letter(text[0]) || text[0] == '/')) return false;
-  for (const char c : text) {
-    if (!is_letter(c) && !(c >= '0' && c <= '9') && std::string_view("/._-").find(c) == text.npos) {
-      return false;
-    }
-  }
+  const auto is_plain = [&](char c) {
+    return is_letter(c) || (c >= '0' && c <= '9') || std::string_view("/._-").contains(c);
+  };
+  if (text.empty() || !std::ranges::all_of(text, is_plain)) return false;
+  if (!is_letter(text[0]) && text[0] != '/') return false;
   for (const std::string_view word :
        {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}) {
     if (std::ranges::equal(text, word, [](char a, char b) { return (a | 0x20) == b; })) {

@@ -100,7 +100,7 @@ std::string find_key_under(const MessageDescriptor& type, std::string_view folde
                            const std::string& path) {
   for (int i = 0; i < type.field_count(); ++i) {
     const FieldDescriptor& field = *type.field(i);
-    const std::string here = path.empty() ? key_of(field) : path + "." + key_of(field);
+    std::string here = path.empty() ? key_of(field) : path + "." + key_of(field);
     if (fold(key_of(field)) == folded) return here;
     // Items of lists are left out: "healing.ladders.fault" is no path that one could write.
     if (field_form(field) != FieldForm::kMessage || field.is_repeated()) continue;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 
 namespace remora {
 
@@ -10,9 +11,9 @@ std::optional<Duration> parse_grpc_timeout(std::string_view text) {
   constexpr int64_t kHoursMax = std::chrono::floor<std::chrono::hours>(Duration::max()).count();
   if (text.size() < 2 || text.size() > kDigitsMax + 1) return std::nullopt;
   uint32_t count = 0;
-  const char* last = text.data() + text.size() - 1;
-  const auto [end, error] = std::from_chars(text.data(), last, count);
-  if (error != std::errc{} || end != last) return std::nullopt;
+  const std::string_view digits = text.substr(0, text.size() - 1);
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), count);
+  if (error != std::errc{} || end != digits.data() + digits.size()) return std::nullopt;
   switch (text.back()) {
     case 'H':
       return count > kHoursMax ? Duration::max() : std::chrono::hours(count);
@@ -36,7 +37,7 @@ std::optional<Duration> parse_timeout_seconds(std::string_view text) {
   const auto [end, error] =
       std::from_chars(text.data(), text.data() + text.size(), seconds, std::chars_format::fixed);
   if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
-  if (!(seconds >= 0.001 && seconds <= 86'400)) return std::nullopt;
+  if (std::isnan(seconds) || seconds < 0.001 || seconds > 86'400) return std::nullopt;
   return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
 }
 

@@ -31,6 +31,7 @@ class PagedList {
   PagedList(ApiClient& client, std::string path, Item item, Done done);
   PagedList(const PagedList&) = delete;
   PagedList& operator=(const PagedList&) = delete;
+  ~PagedList() = default;
 
   // Of the collection when it was read; known once done is called.
   const std::string& resource_version() const { return resource_version_; }

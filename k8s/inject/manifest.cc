@@ -230,7 +230,7 @@ class ManifestInjector {
     const Json* annotations = find_object(*metadata, "annotations");
     if (annotations == nullptr || text_of(*annotations, "remora.dev/snapshot-claim").empty())
       return;
-    report.warnings.push_back(
+    report.warnings.emplace_back(
         "its replicas would share one remora.dev/snapshot-claim; give each a store of its own: a "
         "StatefulSet with volumeClaimTemplates and remora.dev/snapshot-volume");
   }

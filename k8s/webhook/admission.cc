@@ -80,6 +80,7 @@ void fill_response(const InjectResult& result, Json& response, AdmissionOutcome&
 
 AdmissionReview::AdmissionReview() = default;
 AdmissionReview::AdmissionReview(AdmissionReview&&) noexcept = default;
+AdmissionReview& AdmissionReview::operator=(AdmissionReview&&) noexcept = default;
 AdmissionReview::~AdmissionReview() = default;
 
 Result<AdmissionReview> AdmissionReview::parse(std::string_view text) {

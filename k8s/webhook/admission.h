@@ -30,7 +30,10 @@ class AdmissionReview {
  public:
   // kInvalidArgument when it is no AdmissionReview of a Pod's creation: to be answered with 400.
   static Result<AdmissionReview> parse(std::string_view text);
+  AdmissionReview(const AdmissionReview&) = delete;
+  AdmissionReview& operator=(const AdmissionReview&) = delete;
   AdmissionReview(AdmissionReview&&) noexcept;
+  AdmissionReview& operator=(AdmissionReview&&) noexcept;
   ~AdmissionReview();
 
   const std::string& namespace_name() const { return namespace_; }

@@ -85,6 +85,7 @@ class MetricRegistry {
   MetricRegistry() = default;
   MetricRegistry(const MetricRegistry&) = delete;
   MetricRegistry& operator=(const MetricRegistry&) = delete;
+  ~MetricRegistry() = default;
 
   // References stay valid as long as the registry. Calling again with the same name and other label
   // values adds a series. Counters end in _total, histograms in _seconds.

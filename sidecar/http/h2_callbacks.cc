@@ -75,9 +75,7 @@ struct H2Codec::Callbacks {
     H2Codec& codec = codec_of(user_data);
     nghttp2_session_consume_connection(session, size);
     Stream* stream = codec.find(id);
-    if (stream == nullptr || stream->muted) return 0;
-    stream->unconsumed += size;
-    codec.events_.on_data(id, {data, size});
+    if (stream != nullptr && !stream->muted) codec.on_data(*stream, {data, size});
     return 0;
   }
 

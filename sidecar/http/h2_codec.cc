@@ -45,6 +45,7 @@ H2Codec::H2Codec(Role role, CodecEvents& events, const CodecLimits& limits)
   if (is_server()) {
     settings.push_back({NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, limits.concurrent_streams_max});
     settings.push_back({NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1});
+    settings.push_back({NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1});
   } else {
     settings.push_back({NGHTTP2_SETTINGS_ENABLE_PUSH, 0});
   }
@@ -189,8 +190,13 @@ void H2Codec::finish_request(Stream& stream, bool end_stream) {
     return;
   }
   stream.is_head = head->method == "HEAD";
+  stream.is_upgrade = !head->upgrade.empty();
+  if (stream.is_upgrade && end_stream) {
+    refuse_malformed(stream);
+    return;
+  }
   stream.muted = false;
-  events_.on_request(stream.id, *std::move(head), end_stream);
+  events_.on_request(stream.id, *std::move(head), end_stream || stream.is_upgrade);
 }
 
 void H2Codec::finish_response(Stream& stream, bool end_stream) {
@@ -223,8 +229,21 @@ void H2Codec::finish_trailers(Stream& stream) {
   if (Stream* still = find(id); still != nullptr && !still->muted) on_end_stream(*still);
 }
 
+void H2Codec::on_data(Stream& stream, std::span<const uint8_t> bytes) {
+  if (stream.is_upgrade && !stream.head_sent) {
+    refuse_malformed(stream);
+    return;
+  }
+  stream.unconsumed += bytes.size();
+  events_.on_data(stream.id, bytes);
+}
+
 void H2Codec::on_end_stream(Stream& stream) {
   stream.peer_ended = true;
+  if (stream.is_upgrade && !stream.head_sent && !stream.muted) {
+    refuse_malformed(stream);
+    return;
+  }
   if (misbehaviours_ > 0) --misbehaviours_;
   if (!stream.muted) events_.on_end(stream.id);
 }

@@ -12,8 +12,10 @@
 // from inside an event are copied by nghttp2, while outside of one their frame is written at once
 // from the message's own bytes.
 //
-// WebSocket over HTTP/2 (extended CONNECT, RFC 8441) is not offered: SETTINGS does not announce it,
-// so a client opens an HTTP/1.1 connection for it. Server push is refused.
+// WebSocket over HTTP/2 (extended CONNECT, RFC 8441), server role: the request is announced as what
+// it would be in HTTP/1.1, a complete GET with an upgrade, and the 101 that answers it is sent as
+// 200. What the caller may send before that answer is nothing. The client role sends no upgrades.
+// Server push is refused.
 #pragma once
 
 #include <array>
@@ -84,6 +86,7 @@ class H2Codec final : public Codec {
     bool out_ended = false;   // nothing will be added to out
     bool send_body = true;    // false for the answer to HEAD, 204 and 304
     bool is_head = false;     // the request's method is HEAD
+    bool is_upgrade = false;  // server role: opened by an extended CONNECT
     bool deferred = false;    // nghttp2 waits for nghttp2_session_resume_data()
     bool above_high = false;  // on_drained() is owed
     bool reset_sent = false;  // a RST_STREAM of ours has been sent or submitted
@@ -106,6 +109,7 @@ class H2Codec final : public Codec {
   void finish_request(Stream& stream, bool end_stream);
   void finish_response(Stream& stream, bool end_stream);
   void finish_trailers(Stream& stream);
+  void on_data(Stream& stream, std::span<const uint8_t> bytes);
   void on_end_stream(Stream& stream);
   void on_stream_closed(StreamId id, uint32_t error_code);
   void on_end_stream_sent(Stream& stream);

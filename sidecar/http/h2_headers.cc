@@ -68,6 +68,8 @@ void HeaderBlock::add_pseudo(std::string_view name, std::string_view value) {
     authority_ = value;
   } else if (name == ":path") {
     path_ = value;
+  } else if (name == ":protocol") {
+    protocol_ = value;
   } else if (name == ":status") {
     status_ = static_cast<int>(parse_content_length(value).value_or(0));
   }
@@ -96,6 +98,14 @@ Result<RequestHead> HeaderBlock::take_request() {
   }
   const std::string_view authority = authority_.empty() ? host_.value_or("") : authority_;
   if (!is_valid_authority(authority)) return malformed("invalid :authority");
+  const bool is_extended_connect = !protocol_.empty();
+  if (is_extended_connect) {
+    if (method_ != "CONNECT" || authority.empty()) return malformed("misplaced :protocol");
+    if (!all_of_class(protocol_, char_class::kToken)) return malformed("invalid :protocol");
+    // To all behind the codec it is what it would be in HTTP/1.1: a GET that asks for an upgrade.
+    method_ = "GET";
+    content_length_.reset();
+  }
   if (method_ == "CONNECT") {
     if (authority.empty()) return malformed("CONNECT without :authority");
   } else {
@@ -117,7 +127,7 @@ Result<RequestHead> HeaderBlock::take_request() {
                    .path = path_,
                    .headers = std::move(headers_),
                    .content_length = content_length_,
-                   .upgrade = {}};
+                   .upgrade = protocol_};
   return head;
 }
 
@@ -189,7 +199,8 @@ std::span<const nghttp2_nv> HeaderList::from(const RequestHead& head) {
 
 std::span<const nghttp2_nv> HeaderList::from(const ResponseHead& head) {
   clear();
-  add_number(":status", static_cast<uint64_t>(head.status));
+  // The success of an upgrade (RFC 8441 section 5).
+  add_number(":status", static_cast<uint64_t>(head.status == 101 ? 200 : head.status));
   if (head.content_length && head.status / 100 != 1 && head.status != 204) {
     add_number("content-length", *head.content_length);
   }

@@ -54,6 +54,7 @@ class HeaderBlock {
   std::string_view scheme_;
   std::string_view authority_;
   std::string_view path_;
+  std::string_view protocol_;
   std::optional<std::string_view> host_;
   std::optional<uint64_t> content_length_;
   int status_ = 0;

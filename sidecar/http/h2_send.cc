@@ -67,14 +67,15 @@ void H2Codec::send_informational(StreamId id, const ResponseHead& head) {
 void H2Codec::send_response(StreamId id, const ResponseHead& head, bool end_stream) {
   Stream* stream = find(id);
   if (!is_server() || stream == nullptr || stream->muted || stream->head_sent) return;
-  if (head.status == 101) {  // has no meaning in HTTP/2 (RFC 9113 section 8.6)
+  if (head.status == 101 && !stream->is_upgrade) {  // no meaning (RFC 9113 section 8.6)
     reset(id);
     return;
   }
   const auto fields = header_list_.from(head);
   header_list_.set_copied(in_nghttp2());
   stream->head_sent = true;
-  stream->send_body = !stream->is_head && allows_body(head.status);
+  const bool is_opened = head.status == 101;
+  stream->send_body = is_opened || (!stream->is_head && allows_body(head.status));
   stream->out_ended = end_stream;
   const nghttp2_data_provider provider = provider_for(stream, read_body_callback);
   const int submitted = nghttp2_submit_response(session_.get(), id, fields.data(), fields.size(),

@@ -52,6 +52,9 @@ Exchange::~Exchange() {
 void Exchange::begin(bool end_stream) {
   request_ended_ = end_stream;
   ++context_.counters.requests;
+  if (UpgradeHandshake::is_needed(request_)) {
+    handshake_ = std::make_unique<UpgradeHandshake>(request_);
+  }
   route_ = context_.router.route(request_);
   if (!run_request_filters()) return;
   dispatch();
@@ -200,6 +203,12 @@ void Exchange::on_upstream_informational(http::ResponseHead head) {
 }
 
 void Exchange::on_upstream_response(http::ResponseHead head, bool end) {
+  if (handshake_) {
+    if (const Result<void> opened = handshake_->check(head); !opened) {
+      fail(http::Problem::kUpstreamProtocol, opened.error().message);
+      return;
+    }
+  }
   phase_ = Phase::kResponding;
   drop_kept();
   deadline_timer_.cancel();

@@ -20,6 +20,7 @@
 #include "sidecar/http/codec.h"
 #include "sidecar/http/websocket.h"
 #include "sidecar/proxy/proxy_context.h"
+#include "sidecar/proxy/upgrade_handshake.h"
 
 namespace remora {
 
@@ -142,6 +143,7 @@ class Exchange final : public Deferred,
   bool is_stream_ = false;
   bool is_event_stream_ = false;
   std::unique_ptr<http::WebSocketFrames> websocket_;  // what the agent sends, once upgraded
+  std::unique_ptr<UpgradeHandshake> handshake_;       // of a caller that speaks HTTP/2
   bool trailers_sent_ = false;
   ArenaPtr trailers_arena_;
   http::HeaderMap request_trailers_;

@@ -9,10 +9,11 @@ namespace remora {
 
 class TempDirectory {
  public:
-  TempDirectory() {
-    std::string name = (std::filesystem::temp_directory_path() / "remora-test-XXXXXX").string();
+  TempDirectory() : TempDirectory(std::filesystem::temp_directory_path()) {}
+  explicit TempDirectory(const std::filesystem::path& parent) {
+    std::string name = (parent / "remora-test-XXXXXX").string();
     if (::mkdtemp(name.data()) == nullptr) std::abort();
-    path_ = name;
+    path_ = std::filesystem::canonical(name).string();
   }
   TempDirectory(const TempDirectory&) = delete;
   TempDirectory& operator=(const TempDirectory&) = delete;

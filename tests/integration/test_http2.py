@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -243,3 +244,70 @@ def test_drain_ends_http2_connections_with_goaway(remora):
     goaway, reply = shown.index("recv GOAWAY frame"), shown.index(":status: 200")
     assert goaway < reply, shown
     assert remora.wait() == 0
+
+# --- WebSocket over HTTP/2 (RFC 8441) -------------------------------------------------------------
+PING_FRAME = b"\x81\x84\x00\x00\x00\x00ping"
+
+
+def open_websocket(caller, path="/websocket"):
+    caller.wait(h2.events.RemoteSettingsChanged)
+    code = h2.settings.SettingCodes.ENABLE_CONNECT_PROTOCOL
+    assert caller.h2.remote_settings.get(code) == 1, "extended CONNECT is not announced"
+    return caller.begin("CONNECT", path, [(":protocol", "websocket"),
+                                          ("sec-websocket-version", "13")], end=False)
+
+
+def received(caller, stream, size):
+    """The stream's first bytes, once so many have come."""
+    while True:
+        data = b"".join(event.data for event in caller.events
+                        if isinstance(event, h2.events.DataReceived) and event.stream_id == stream)
+        if len(data) >= size:
+            return data
+        assert not caller.closed, f"closed after {len(data)} bytes"
+        caller.socket.settimeout(WAIT_S)
+        caller.pump()
+
+
+def test_websocket_over_http2_reaches_an_agent_that_speaks_http1(remora):
+    remora.start_ready()
+    with Http2Caller(remora.port) as caller:
+        stream = open_websocket(caller)
+        headers = dict(caller.wait(h2.events.ResponseReceived, stream).headers)
+        assert headers[":status"] == "200"
+        assert "sec-websocket-accept" not in headers and "upgrade" not in headers
+        for turn in range(1, 4):
+            caller.h2.send_data(stream, PING_FRAME)
+            caller.flush()
+            assert received(caller, stream, turn * len(PING_FRAME)) == turn * PING_FRAME
+        # Other requests of the connection go on beside it.
+        assert caller.reply(caller.begin("GET", "/ok"))[0] == 200
+        caller.h2.end_stream(stream)
+        caller.flush()
+        caller.wait(h2.events.StreamEnded, stream)
+
+
+def test_websocket_over_http2_is_closed_when_the_drain_time_ends(remora):
+    remora.start_ready(config={"inbound": {"timeouts": {"drain": "1s"}}})
+    with Http2Caller(remora.port) as caller:
+        stream = open_websocket(caller)
+        caller.wait(h2.events.ResponseReceived, stream)
+        remora.signal(signal.SIGTERM)
+        # Byte by byte: python3-h2 takes nothing more once it has seen a GOAWAY.
+        caller.socket.settimeout(WAIT_S)
+        rest = b"".join(iter(lambda: caller.socket.recv(65536), b""))
+    close = b"\x88\x02\x03\xe9"  # Close, 1001
+    ended_data = len(close).to_bytes(3, "big") + b"\x00\x01" + stream.to_bytes(4, "big")
+    assert ended_data + close in rest, rest
+    assert remora.wait() == 0
+
+
+@pytest.mark.parametrize("path, status", [("/status?code=403", 403), ("/ok", 502)])
+def test_agent_that_opens_no_websocket_opens_none_over_http2(remora, path, status):
+    """A plain 200 would look like an open WebSocket to the caller."""
+    remora.start_ready()
+    with Http2Caller(remora.port) as caller:
+        stream = open_websocket(caller, path)
+        headers = dict(caller.wait(h2.events.ResponseReceived, stream).headers)
+        assert int(headers[":status"]) == status
+        assert caller.reply(caller.begin("GET", "/ok"))[0] == 200

@@ -257,3 +257,27 @@ def test_status_without_a_running_remora_is_one_line(tmp_path):
     done = run_cli("status", "--admin", tmp_path / "admin.sock")
     assert done.returncode in USAGE_EXIT_CODES
     assert_one_line(done.stderr, "admin.sock")
+
+
+@pytest.mark.root
+def test_restore_into_a_state_directory_without_space_is_one_line_and_loses_nothing(remora):
+    remora.start_ready()
+    remora.post("/write?name=large", body=os.urandom(4 << 20))
+    assert run_cli("snapshot", "take", "--store", remora.store).returncode == 0
+    assert remora.stop() == 0
+    full = os.path.join(remora.directory, "full")
+    os.mkdir(full)
+    # The file system is the command's own and gone with it.
+    script = """
+        mount -t tmpfs -o size=2m none "$1" && mkdir "$1/state" && echo kept > "$1/state/old"
+        "$2" snapshot restore --store "$3" --state "$1/state"
+        code=$?
+        cat "$1/state/old" && ls -A "$1" "$1/state"
+        exit $code
+    """
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", script, "sh", full, binary(),
+                           remora.store], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode in USAGE_EXIT_CODES, done
+    assert_one_line(done.stderr, "space", full)
+    assert done.stdout.split() == ["kept", f"{full}:", "state", f"{full}/state:", "old"]
+    assert run_cli("snapshot", "verify", "--store", remora.store).returncode == 0

@@ -15,6 +15,7 @@
 #include "checkpoint/file_system.h"
 #include "checkpoint/local_store.h"
 #include "checkpoint/restore.h"
+#include "tests/fakes/temp_directory.h"
 
 namespace remora::checkpoint {
 
@@ -30,26 +31,17 @@ class AheadClock final : public Clock {
   Duration passed_{0};
 };
 
-class ScratchDirectory {
+class ScratchDirectory : public TempDirectory {
  public:
-  ScratchDirectory() {
-    // In memory where that is possible: the tests sync thousands of times.
-    const std::filesystem::path memory = "/dev/shm";
-    path_ =
-        (::access(memory.c_str(), W_OK) == 0 ? memory : std::filesystem::temp_directory_path()) /
-        ("remora-test-" + random_name());
-    std::filesystem::create_directory(path_);
-    path_ = std::filesystem::canonical(path_);
-  }
-  ~ScratchDirectory() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  std::string path() const { return path_; }
-  std::string operator/(const std::string& name) const { return path_ / name; }
+  ScratchDirectory() : TempDirectory(parent()) {}
+  std::string operator/(const std::string& name) const { return path() + "/" + name; }
 
  private:
-  std::filesystem::path path_;
+  // In memory where that is possible: the tests sync thousands of times.
+  static std::filesystem::path parent() {
+    const std::filesystem::path memory = "/dev/shm";
+    return ::access(memory.c_str(), W_OK) == 0 ? memory : std::filesystem::temp_directory_path();
+  }
 };
 
 inline void write_file(const std::string& path, const std::string& bytes) {

@@ -9,6 +9,7 @@
 
 #include "sidecar/base/log.h"
 #include "sidecar/net/event_loop.h"
+#include "tests/fakes/temp_directory.h"
 
 namespace remora {
 namespace {
@@ -19,9 +20,6 @@ class ExecAlerterTest : public ::testing::Test {
  protected:
   ExecAlerterTest() {
     set_log_level(LogLevel::kOff);
-    file_ = ::testing::TempDir() + "alert_XXXXXX";
-    EXPECT_NE(::mkdtemp(file_.data()), nullptr);
-    file_ += "/out";
     incident_.id = make_incident_id(1, FaultKind::kCrash, 1);
     incident_.log_tail.assign(300'000, 'x');  // more than a pipe holds
   }
@@ -46,7 +44,8 @@ class ExecAlerterTest : public ::testing::Test {
 
   EventLoop loop_;
   Incident incident_;
-  std::string file_;
+  const TempDirectory directory_;
+  const std::string file_ = directory_.path() + "/out";
 };
 
 TEST_F(ExecAlerterTest, FeedsTheIncidentToTheCommand) {

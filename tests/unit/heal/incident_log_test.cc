@@ -15,6 +15,7 @@
 #include "sidecar/heal/incident_cli.h"
 #include "sidecar/net/event_loop.h"
 #include "tests/fakes/fake_loop.h"
+#include "tests/fakes/temp_directory.h"
 
 namespace remora {
 namespace {
@@ -40,12 +41,7 @@ Incident incident_at(int64_t unix_ns, IncidentStatus status = IncidentStatus::kC
 
 class DiskIncidentLogTest : public ::testing::Test {
  protected:
-  DiskIncidentLogTest() {
-    set_log_level(LogLevel::kOff);
-    std::string name = ::testing::TempDir() + "incidents_XXXXXX";
-    EXPECT_NE(::mkdtemp(name.data()), nullptr);
-    store_ = name + "/store";
-  }
+  DiskIncidentLogTest() { set_log_level(LogLevel::kOff); }
   ~DiskIncidentLogTest() override { set_log_level(LogLevel::kInfo); }
 
   std::unique_ptr<DiskIncidentLog> open() {
@@ -78,7 +74,8 @@ class DiskIncidentLogTest : public ::testing::Test {
   }
 
   EventLoop loop_;
-  std::string store_;
+  const TempDirectory directory_;
+  const std::string store_ = directory_.path() + "/store";
 };
 
 TEST_F(DiskIncidentLogTest, KeepsOneFilePerIncidentAndReplacesIt) {

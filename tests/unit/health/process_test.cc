@@ -14,6 +14,7 @@
 #include <sys/epoll.h>
 
 #include "sidecar/base/handle.h"
+#include "tests/fakes/temp_directory.h"
 #include "tests/unit/health/child_process.h"
 
 namespace remora {
@@ -29,14 +30,6 @@ constexpr uint64_t kTickNs = 10'000'000;
 
 class ProcTree {
  public:
-  ProcTree() {
-    std::string pattern = (fs::temp_directory_path() / "remora-proc-XXXXXX").string();
-    root_ = ::mkdtemp(pattern.data());
-  }
-  ~ProcTree() { fs::remove_all(root_); }
-  ProcTree(const ProcTree&) = delete;
-  ProcTree& operator=(const ProcTree&) = delete;
-
   void write(const std::string& name, const std::string& text) const {
     fs::create_directories((root_ / name).parent_path());
     std::ofstream(root_ / name) << text;
@@ -84,7 +77,8 @@ class ProcTree {
   }
 
  private:
-  fs::path root_;
+  const TempDirectory directory_;
+  const fs::path root_ = directory_.path();
 };
 
 TEST(ProcessReader, NothingIsKnownOfAProcessThatIsGone) {

@@ -16,6 +16,7 @@
 #include "sidecar/base/log.h"
 #include "sidecar/local/agent_output.h"
 #include "sidecar/net/event_loop.h"
+#include "tests/fakes/temp_directory.h"
 
 namespace remora {
 namespace {
@@ -25,11 +26,7 @@ using ::testing::HasSubstr;
 
 class ChildAgentTest : public ::testing::Test, protected OrchestratorEvents {
  protected:
-  ChildAgentTest() {
-    set_log_level(LogLevel::kOff);
-    directory_ = ::testing::TempDir() + "child_agent_XXXXXX";
-    EXPECT_NE(::mkdtemp(directory_.data()), nullptr);
-  }
+  ChildAgentTest() { set_log_level(LogLevel::kOff); }
   ~ChildAgentTest() override { set_log_level(LogLevel::kInfo); }
 
   ChildAgent& agent(std::vector<std::string> command) {
@@ -69,7 +66,8 @@ class ChildAgentTest : public ::testing::Test, protected OrchestratorEvents {
   EventLoop loop_;
   ChildAgentOptions options_;
   std::unique_ptr<ChildAgent> agent_;
-  std::string directory_;
+  TempDirectory temp_;
+  const std::string& directory_ = temp_.path();
   std::vector<AgentInstance> started_;
   std::optional<Error> start_error_;
   std::optional<AgentExit> exit_;
