@@ -246,7 +246,6 @@ void ChildAgent::Impl::on_exited() {
   exit_.oom_killed = exit_.signal == SIGKILL && !kill_due_ && oom_->kills() > 0;
   exit_watch_.reset();
   kill_timer_.cancel();
-  cgroup_timer_.cancel();
   state_ = State::kCollecting;
   collect_until_ = loop_.clock().now() + milliseconds(leftovers_wait_ms_max);
   collect_pause_ = leftovers_poll_first;
@@ -293,6 +292,7 @@ void ChildAgent::Impl::forget_process() {
   exit_watch_.reset();
   output_.reset();
   error_.reset();
+  cgroup_timer_.cancel();
   oom_.reset();
   process_ = Spawned{};
   kill_due_.reset();

@@ -1,109 +1,12 @@
 #include "sidecar/http/h2_codec.h"
 
-#include <cstdint>
-
 #include <gtest/gtest.h>
 
 #include "tests/unit/http/codec_pair.h"
+#include "tests/unit/http/h2_frames.h"
 
 namespace remora::http {
 namespace {
-
-constexpr std::string_view kPreface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-// Frame types (RFC 9113 section 6).
-constexpr uint8_t kData = 0;
-constexpr uint8_t kHeaders = 1;
-constexpr uint8_t kRst = 3;
-constexpr uint8_t kSettings = 4;
-constexpr uint8_t kPing = 6;
-constexpr uint8_t kGoaway = 7;
-constexpr uint8_t kContinuation = 9;
-constexpr uint8_t kEndStream = 1;
-constexpr uint8_t kEndHeaders = 4;
-
-std::string frame(uint8_t type, uint8_t flags, uint32_t stream, std::string_view payload) {
-  std::string bytes;
-  for (const int shift : {16, 8, 0}) bytes += static_cast<char>(payload.size() >> shift & 0xff);
-  bytes += static_cast<char>(type);
-  bytes += static_cast<char>(flags);
-  for (const int shift : {24, 16, 8, 0}) bytes += static_cast<char>(stream >> shift & 0xff);
-  return bytes.append(payload);
-}
-
-std::string number32(uint32_t value) {
-  std::string bytes;
-  for (const int shift : {24, 16, 8, 0}) bytes += static_cast<char>(value >> shift & 0xff);
-  return bytes;
-}
-
-// HPACK literals without indexing (RFC 7541 section 6.2.2); lengths up to 16 Ki.
-std::string hpack_length(size_t size) {
-  if (size < 127) return std::string(1, static_cast<char>(size));
-  size -= 127;
-  return {'\x7f', static_cast<char>(0x80 | (size & 0x7f)), static_cast<char>(size >> 7)};
-}
-std::string field(std::string_view name, std::string_view value) {
-  std::string bytes(1, '\0');
-  bytes.append(hpack_length(name.size())).append(name);
-  return bytes.append(hpack_length(value.size())).append(value);
-}
-
-std::string request_fields(std::string_view method = "GET", std::string_view path = "/") {
-  return field(":method", method) + field(":scheme", "http") + field(":path", path) +
-         field(":authority", "x");
-}
-
-struct Frame {
-  uint8_t type;
-  uint8_t flags;
-  uint32_t stream;
-  std::string payload;
-};
-
-std::vector<Frame> split_frames(std::string_view bytes) {
-  const auto byte = [&](size_t i) { return static_cast<uint32_t>(static_cast<uint8_t>(bytes[i])); };
-  std::vector<Frame> frames;
-  while (bytes.size() >= 9) {
-    const size_t size = byte(0) << 16 | byte(1) << 8 | byte(2);
-    frames.push_back({static_cast<uint8_t>(byte(3)), static_cast<uint8_t>(byte(4)),
-                      byte(5) << 24 | byte(6) << 16 | byte(7) << 8 | byte(8),
-                      std::string(bytes.substr(9, size))});
-    bytes.remove_prefix(9 + size);
-  }
-  return frames;
-}
-
-// Error code of the last frame of that type, -1 when there is none.
-int64_t error_code_of(const std::vector<Frame>& frames, uint8_t type) {
-  int64_t code = -1;
-  for (const Frame& f : frames) {
-    if (f.type != type) continue;
-    const size_t at = type == kGoaway ? 4 : 0;
-    code = 0;
-    for (size_t i = at; i < at + 4; ++i) code = code << 8 | static_cast<uint8_t>(f.payload[i]);
-  }
-  return code;
-}
-
-struct Server {
-  explicit Server(const CodecLimits& given = {}) : limits(given) {
-    codec = make_h2_codec(Role::kServer, events, limits);
-    EXPECT_TRUE(feed(std::string(kPreface) + frame(kSettings, 0, 0, "")));
-    EXPECT_TRUE(feed(frame(kSettings, 1, 0, "")));
-    output();
-  }
-  Result<void> feed(std::string_view bytes) { return codec->receive(as_bytes(bytes)); }
-  std::vector<Frame> output() { return split_frames(take_output(*codec)); }
-
-  CodecLimits limits;
-  RecordingEvents events;
-  std::unique_ptr<Codec> codec;
-};
-
-std::string get(uint32_t stream) {
-  return frame(kHeaders, kEndHeaders | kEndStream, stream, request_fields());
-}
 
 TEST(H2Server, OpenThenResetFloodEndsWithEnhanceYourCalm) {
   Server server;
@@ -240,62 +143,6 @@ TEST(H2Server, MalformedRequestsAreResetWithoutAnEvent) {
   EXPECT_EQ(error_of(request_fields() + field("content-length", "+5")), 1);
   EXPECT_EQ(error_of(request_fields() + field(":method", "GET")), 1);
   EXPECT_EQ(error_of(field(":method", "GET") + field(":path", "/")), 1);
-  // Extended CONNECT: one that has ended, one that is no CONNECT, no token, and no path.
-  EXPECT_EQ(error_of(request_fields("CONNECT") + field(":protocol", "websocket")), 1);
-  EXPECT_EQ(error_of(request_fields("GET") + field(":protocol", "websocket")), 1);
-  EXPECT_EQ(error_of(request_fields("CONNECT") + field(":protocol", "web socket")), 1);
-  EXPECT_EQ(error_of(field(":method", "CONNECT") + field(":authority", "x") +
-                     field(":protocol", "websocket")),
-            1);
-}
-
-// Extended CONNECT (RFC 8441 section 4).
-std::string upgrade_fields(std::string_view protocol = "websocket") {
-  return request_fields("CONNECT", "/chat") + field(":protocol", protocol);
-}
-
-TEST(H2Server, AnExtendedConnectIsACompleteGetThatAsksForAnUpgrade) {
-  Server server;
-  ASSERT_TRUE(server.feed(
-      frame(kHeaders, kEndHeaders, 1, upgrade_fields() + field("sec-websocket-version", "13"))));
-  EXPECT_EQ(server.events.lines.back(),
-            "1 request GET http://x /chat upgrade=websocket [sec-websocket-version: 13] end");
-
-  ResponseHead head = make_response(101);
-  head.upgrade = "websocket";
-  server.codec->send_response(1, head, false);
-  server.codec->send_data(1, as_bytes("down"), false);
-  const std::vector<Frame> frames = server.output();
-  ASSERT_EQ(frames.size(), 2U);
-  EXPECT_EQ(frames[0].payload, "\x88");  // :status 200 of the static table, and nothing else
-  EXPECT_EQ(frames[1].payload, "down");
-
-  ASSERT_TRUE(server.feed(frame(kData, 0, 1, "up")));
-  EXPECT_EQ(server.events.body[1], "up");
-  ASSERT_TRUE(server.feed(frame(kData, kEndStream, 1, "")));
-  EXPECT_EQ(server.events.lines.back(), "1 end");
-  server.codec->send_data(1, {}, true);
-  server.output();
-  EXPECT_TRUE(server.codec->idle());
-}
-
-TEST(H2Server, AnUpgradeThatIsRefusedEndsLikeAnyAnswer) {
-  Server server;
-  ASSERT_TRUE(server.feed(frame(kHeaders, kEndHeaders, 1, upgrade_fields())));
-  server.codec->send_response(1, make_response(403), true);
-  EXPECT_EQ(error_code_of(server.output(), kRst), 0);  // the rest is not wanted
-  EXPECT_TRUE(server.codec->idle());
-}
-
-TEST(H2Server, BytesBeforeTheAnswerToAnUpgradeAreRefused) {
-  for (const std::string_view bytes : {"early", ""}) {
-    Server server;
-    ASSERT_TRUE(server.feed(frame(kHeaders, kEndHeaders, 1, upgrade_fields())));
-    ASSERT_TRUE(server.feed(frame(kData, bytes.empty() ? kEndStream : 0, 1, bytes)));
-    EXPECT_EQ(server.events.lines.back(), "1 error protocol");
-    EXPECT_EQ(error_code_of(server.output(), kRst), 1);
-    EXPECT_TRUE(server.codec->idle());
-  }
 }
 
 TEST(H2Server, ABodyOfAnotherLengthThanAnnouncedIsAStreamError) {

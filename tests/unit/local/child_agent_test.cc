@@ -133,6 +133,19 @@ TEST_F(ChildAgentTest, NamesACommandThatIsNotFound) {
   EXPECT_TRUE(started_.empty());
 }
 
+TEST_F(ChildAgentTest, AFailedStartLeavesNothingToCome) {
+  agent({"/no/such/command"}).start_agent();
+  run_to_exit();
+  ASSERT_TRUE(start_error_);
+  // Longer than any first look at the process that was never there.
+  bool later = false;
+  const Subscription timer = loop_.add_timer(100ms, [&] { later = true; });
+  run_until([&] { return later; });
+  agent({"/bin/sh", "-c", "exit 3"}).start_agent();
+  run_until([this] { return exit_.has_value(); });
+  EXPECT_EQ(exit().exit_code, 3);
+}
+
 TEST_F(ChildAgentTest, NamesAFileThatIsNotExecutable) {
   const std::string file = directory_ + "/plain";
   std::ofstream(file) << "text\n";
