@@ -1,10 +1,9 @@
 """Pods, Services and names across nodes; the API server's way to a webhook."""
 
-import base64
 import json
 
-import certs
 import pytest
+import webhooks
 from kube import container, pod, service
 
 PAGE = "mkdir -p /tmp/www && hostname >/tmp/www/index.html && exec httpd -f -p 8080 -h /tmp/www"
@@ -73,61 +72,12 @@ except urllib.error.HTTPError as error:
     assert kube.logs("caller", "main") == "403\n"
 
 
-WEBHOOK = """
-import base64, http.server, json, ssl
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200)
-        self.end_headers()
-    def do_POST(self):
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["request"]
-        patch = [{"op": "add", "path": "/metadata/annotations", "value": {"seen": "yes"}}]
-        body = json.dumps({
-            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": {
-                "uid": request["uid"], "allowed": True, "patchType": "JSONPatch",
-                "patch": base64.b64encode(json.dumps(patch).encode()).decode()}}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-server = http.server.ThreadingHTTPServer(("", 8443), Handler)
-context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-context.load_cert_chain("/tls/tls.crt", "/tls/tls.key")
-server.socket = context.wrap_socket(server.socket, server_side=True)
-server.serve_forever()
-"""
-
-
-def webhook_configuration(namespace, authority):
-    return {
-        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
-        "metadata": {"name": namespace},
-        "webhooks": [{
-            "name": "pods.remora.test", "sideEffects": "None", "admissionReviewVersions": ["v1"],
-            "failurePolicy": "Fail", "timeoutSeconds": 5,
-            "clientConfig": {"caBundle": base64.b64encode(authority).decode(), "service": {
-                "name": "hook", "namespace": namespace, "port": 443, "path": "/"}},
-            "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"],
-                       "resources": ["pods"]}],
-            "objectSelector": {"matchLabels": {"hooked": "yes"}},
-            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}]}
-
-
 @pytest.mark.short
 def test_the_api_server_calls_a_webhook_by_its_service(kube, everywhere, nodes, python_image,
                                                        tools_image, tmp_path):
-    certs.make_authority(tmp_path, "ca")
-    certs.make_certificate(tmp_path, certs.Certificate(
-        "hook", "/CN=hook", certs.SERVER, (f"DNS:hook.{kube.namespace}.svc",)))
-    kube.kubectl("create", "secret", "tls", "hook", f"--cert={tmp_path}/hook.crt",
-                 f"--key={tmp_path}/hook.key")
-    kube.apply(service("hook", 443, 8443), pod(
-        "hook", container("hook", python_image, ["python3", "-c", WEBHOOK], volumeMounts=[
-            {"name": "tls", "mountPath": "/tls"}], readinessProbe={
-                "httpGet": {"scheme": "HTTPS", "path": "/", "port": 8443}, "periodSeconds": 1}),
-        node=nodes[1], volumes=[{"name": "tls", "secret": {"secretName": "hook"}}]))
-    kube.wait_ready("hook")
-    everywhere.apply(webhook_configuration(kube.namespace, (tmp_path / "ca.crt").read_bytes()))
+    authority = webhooks.run(kube, python_image, tmp_path, [
+        {"op": "add", "path": "/metadata/annotations", "value": {"seen": "yes"}}], node=nodes[1])
+    everywhere.apply(webhooks.configuration(kube.namespace, authority, {"hooked": "yes"}))
     try:
         def annotations():
             """Of a pod that is only tried out. The API server learns of a webhook a little late."""

@@ -5,6 +5,7 @@ import json
 import time
 
 import certs
+import webhooks
 from kube import container, is_ready, pod, service, status_of
 from operators import ASKS, is_injected, metrics_of
 from workloads import PORT, RESTRICTED, USER, caller, wait_fetched, web
@@ -182,6 +183,39 @@ def test_probes_of_every_kind_tell_the_agents_own_state_through_the_sidecar(
         seen = kube.wait_ready(kind, CHANGED_S)
         assert all(status_of(seen, each)["restartCount"] == 0 for each in (
             "agent", "second", "remora"))
+
+
+# --- beside another webhook -----------------------------------------------------------------------
+
+def test_what_another_webhook_adds_later_meets_one_injection_only(kube, everywhere, operator,
+                                                                  python_image, tools_image, tmp_path):
+    """Asked behind Remora's (their names decide), it adds a container that listens: Remora's is asked
+    again, leaves what is there as it is, and leaves the new port alone."""
+    late = container("late", tools_image, ["sleep", "100000"],
+                     ports=[{"containerPort": 9999}], securityContext=RESTRICTED)
+    authority = webhooks.run(kube, python_image, tmp_path, [
+        {"op": "add", "path": "/spec/containers/-", "value": late}], once_for='"late"')
+    name = f"zz-{kube.namespace}"
+    everywhere.apply(webhooks.configuration(kube.namespace, authority, ASKS, name))
+    try:
+        def tried():
+            done = kube.kubectl("create", "--dry-run=server", "--output=json", "--filename=-",
+                                stdin=json.dumps(web(tools_image)), check=False)
+            return json.loads(done.stdout) if done.stdout else None
+
+        kube.wait_for("the other webhook has its say", tried, lambda made: made and any(
+            each["name"] == "late" for each in made["spec"]["containers"]), seconds=30)
+        kube.apply(web(tools_image))
+        seen = kube.wait_ready("web")
+    finally:
+        everywhere.delete("mutatingwebhookconfiguration", name)
+    names = [each["name"] for each in seen["spec"]["initContainers"]]
+    assert names == ["remora-intercept", "remora"]
+    assert [each["name"] for each in seen["spec"]["containers"]] == ["web", "late"]
+    rules = seen["spec"]["initContainers"][0]["args"]
+    assert any("exclude-inbound-port" in word and "9999" in word for word in rules), rules
+    volumes = [each["name"] for each in seen["spec"]["volumes"]]
+    assert len(volumes) == len(set(volumes))
 
 
 # --- the end of a pod ------------------------------------------------------------------------------
