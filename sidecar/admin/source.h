@@ -40,7 +40,8 @@ struct AdminAgent {
   std::string name;
   std::string phase;  // of its supervisor: "serving", "backing_off", …
   bool ready = false;
-  int64_t pid = 0;  // 0: none runs
+  std::string waits_for;  // "the runtime to start container agent, for 3.2 s"; empty: for nothing
+  int64_t pid = 0;        // 0: none runs
   uint64_t generation = 0;
   double uptime_s = 0;
   std::string listen;  // "127.0.0.1:8080"; empty: nothing is proxied

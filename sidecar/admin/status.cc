@@ -81,6 +81,9 @@ std::string agent_text(const Json& agent) {
   } else {
     out += ", not running";
   }
+  if (const std::string waits = text_at(agent, "waits_for"); !waits.empty()) {
+    out.append(", waits for ").append(waits);
+  }
   return out;
 }
 
@@ -137,6 +140,7 @@ Json agent_json(const AdminAgent& agent) {
   return {{"name", agent.name},
           {"phase", agent.phase},
           {"ready", agent.ready},
+          {"waits_for", agent.waits_for},
           {"pid", agent.pid},
           {"generation", agent.generation},
           {"uptime_s", agent.uptime_s},

@@ -29,6 +29,9 @@ AdminReadiness AgentUnit::readiness() const {
   readiness.ready = supervisor_->serving();
   if (readiness.ready) return readiness;
   readiness.reasons.push_back("phase " + std::string(phase_name(supervisor_->phase())));
+  if (const std::string waits = world_.orchestrator->waits_for(); !waits.empty()) {
+    readiness.reasons.push_back("waits for " + waits);
+  }
   if (supervisor_->open_incident() != nullptr) {
     readiness.reasons.push_back(supervisor_->open_incident()->summary);
   }
@@ -40,6 +43,7 @@ AdminAgent AgentUnit::status() const {
   status.name = name_;
   status.phase = std::string(phase_name(supervisor_->phase()));
   status.ready = supervisor_->serving();
+  status.waits_for = world_.orchestrator->waits_for();
   status.pid = agent_.pid;
   status.generation = agent_.generation;
   if (agent_.pid != 0) status.uptime_s = to_seconds(loop_.clock().now() - agent_started_at_);

@@ -53,6 +53,8 @@ class Orchestrator {
   // Somebody else decides when an instance starts (a kubelet with its back-off): start_agent() lets
   // the next one begin, however long that takes.
   virtual bool started_by_others() const { return false; }
+  // What the start that was asked for waits for, in words for `status`; empty: for nothing.
+  virtual std::string waits_for() const { return {}; }
 };
 
 }  // namespace remora

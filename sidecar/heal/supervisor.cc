@@ -200,6 +200,8 @@ void Supervisor::on_restored(Result<RestoredSnapshot> result) {
       log_info("snapshot_restored", {{"snapshot", result->id}});
       incident_->record.evidence.push_back({"restore", "restored snapshot " + result->id});
     } else {
+      log_warn("restore_failed",
+               {{"incident", incident_->record.id}, {"error", result.error().message}});
       if (result.error().code == ErrorCode::kNotFound) history_.note_nothing_to_restore();
       step_failure_ = "restore: " + result.error().message;
     }
@@ -254,8 +256,8 @@ Phase Supervisor::next_phase() const {
     case Phase::kRestoring:
       return restored_ ? Phase::kStarting : phase_;
     case Phase::kGivingUp:
-      // With its state as it is: there is nothing left to be done about it.
-      return alerted_ || wait_over_ ? Phase::kStarting : phase_;
+      // Whoever starts the agent goes on; but not from a state that is known to be damaged.
+      return (alerted_ && !gave_up_state_) || wait_over_ ? Phase::kCheckingState : phase_;
     default:
       return phase_;
   }
@@ -464,12 +466,14 @@ void Supervisor::enter_final_snapshot() {
 void Supervisor::enter_giving_up() {
   exit_code_ = last_exit_ && last_exit_->exit_code != 0 ? last_exit_->exit_code : exit_code_gave_up;
   gave_up_ = true;
+  gave_up_state_ = incident_->fault.kind == FaultKind::kStateDamaged;
   alerted_ = false;
   close_incident(ClosedReason::kGaveUp, "gave up");
   if (options_.ends_when_giving_up) {
     seams_.drain.begin_drain(Duration{0}, later(&Supervisor::note_drained));
   }
-  limit_phase(milliseconds(give_up_wait_ms_max));
+  const bool looks_again = gave_up_state_ && !options_.ends_when_giving_up;
+  limit_phase(looks_again ? options_.policy.backoff_max : milliseconds(give_up_wait_ms_max));
 }
 
 void Supervisor::enter_finished() {

@@ -74,7 +74,9 @@ struct SupervisorOptions {
   // started again, as a Deployment's containers are.
   bool clean_end_is_final = true;
   // False: after giving up it goes on watching. Whoever starts the agent (a kubelet) goes on too,
-  // and an agent that comes back by itself is served again.
+  // and an agent that comes back by itself is served again. Where damaged state was what it gave up
+  // on, the agent is not let begin: the state is looked at again every backoff_max, until somebody
+  // has mended it.
   bool ends_when_giving_up = true;
   // Tells incidents of the same millisecond apart; any random bits.
   uint64_t random_seed = 0;
@@ -296,6 +298,7 @@ class Supervisor final : private OrchestratorEvents {
   uint64_t intent_write_ = 0;  // the one that enter_recording_intent waits for
   bool gate_open_ = false;
   bool gave_up_ = false;
+  bool gave_up_state_ = false;  // the last time, on damaged state
   uint64_t starts_ = 0;
   int exit_code_ = 0;
   MonotonicTime start_began_at_{};

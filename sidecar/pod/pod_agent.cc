@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include <fmt/format.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -63,6 +64,7 @@ class PodAgent::Impl {
   void leave_stopping_to_others() { stopping_is_ours_ = false; }
   void start_agent();
   void stop_agent(Duration grace);
+  std::string waits_for() const;
 
  private:
   enum class State {
@@ -104,6 +106,8 @@ class PodAgent::Impl {
   bool kill_sent_ = false;
   std::optional<MonotonicTime> kill_due_;
   MonotonicTime ended_at_ = MonotonicTime::min();  // the last instance
+  MonotonicTime taken_at_{};
+  uint32_t ends_in_a_row_ = 0;  // as a kubelet counts them
 
   // Unmarked processes, by PID and birth, and since when they are known.
   std::map<std::pair<pid_t, uint64_t>, MonotonicTime> strangers_;
@@ -131,9 +135,12 @@ void PodAgent::Impl::look() {
   if (!absent_since_) absent_since_ = now;
   if (!absence_told_ && now - *absent_since_ >= absence_told_after) {
     absence_told_ = true;
-    log_info("agent_awaited", {{"container", options_.container},
-                               {"reason", "no process carries " + mark_ +
-                                              "; the runtime starts it, after its back-off"}});
+    log_info(
+        "agent_awaited",
+        {{"container", options_.container},
+         {"backoff_s", to_seconds(kubelet_backoff(ends_in_a_row_))},
+         {"reason", "no process carries " + mark_ +
+                        "; the runtime starts it, after its back-off (a kubelet's is given)"}});
   }
   look_later(milliseconds(pod_look_interval_ms));
 }
@@ -179,6 +186,7 @@ void PodAgent::Impl::take(const ProcessEntry& entry) {
   pidfd_.reset(static_cast<int>(::syscall(SYS_pidfd_open, entry.pid, 0)));
   if (!pidfd_) return look_later(milliseconds(pod_look_interval_ms));
   process_ = entry;
+  taken_at_ = loop_.now();
   absent_since_.reset();
   absence_told_ = false;
   kill_sent_ = false;
@@ -289,6 +297,19 @@ void PodAgent::Impl::cancel_start() {
   });
 }
 
+std::string PodAgent::Impl::waits_for() const {
+  if (!wanted_ || state_ != State::kAbsent || !absent_since_) return {};
+  const double waited_s = to_seconds(loop_.clock().now() - *absent_since_);
+  if (ends_in_a_row_ == 0) {
+    return fmt::format("the runtime to start container {}, for {:.1f} s", options_.container,
+                       waited_s);
+  }
+  return fmt::format(
+      "the runtime to start container {} again, for {:.1f} s; a kubelet's back-off after {} ends "
+      "in a row: {:g} s",
+      options_.container, waited_s, ends_in_a_row_, to_seconds(kubelet_backoff(ends_in_a_row_)));
+}
+
 void PodAgent::Impl::on_ended() {
   end_watch_.reset();
   begin_timer_.cancel();
@@ -297,6 +318,8 @@ void PodAgent::Impl::on_ended() {
   const bool ran = state_ == State::kRunning;
   state_ = State::kEnded;
   if (hold_) static_cast<void>(std::exchange(hold_, std::nullopt)->cont());
+  const bool ran_long = loop_.now() - taken_at_ > milliseconds(kubelet_backoff_forgotten_ms);
+  ends_in_a_row_ = ran_long ? 1 : ends_in_a_row_ + 1;
   ended_at_ = loop_.now();
   note_leftovers();
   if (!ran) {
@@ -339,6 +362,14 @@ void PodAgent::Impl::forget() {
   look_later(Duration{0});
 }
 
+Duration kubelet_backoff(uint32_t ends_in_a_row) {
+  constexpr std::chrono::seconds first(10);
+  constexpr std::chrono::seconds longest(300);
+  if (ends_in_a_row < 2) return Duration{0};
+  const uint32_t doublings = std::min(ends_in_a_row - 2, 5U);
+  return std::min(first * (1U << doublings), longest);
+}
+
 PodAgent::PodAgent(Loop& loop, PodAgentOptions options)
     : impl_(std::make_unique<Impl>(loop, std::move(options))) {}
 PodAgent::~PodAgent() = default;
@@ -347,5 +378,6 @@ void PodAgent::set_events(OrchestratorEvents& events) { impl_->set_events(events
 void PodAgent::start_agent() { impl_->start_agent(); }
 void PodAgent::stop_agent(Duration grace) { impl_->stop_agent(grace); }
 std::string PodAgent::log_tail(uint64_t /*generation*/) const { return {}; }
+std::string PodAgent::waits_for() const { return impl_->waits_for(); }
 
 }  // namespace remora

@@ -30,6 +30,12 @@ inline constexpr int pod_hold_ms_max = 600'000;
 // For the exit code to become known.
 inline constexpr int pod_exit_code_wait_ms_max = 1'000;
 
+// How long a kubelet waits, at its defaults, before it starts a container again that has ended so
+// often in a row: not at all the first time, then 10 s, doubled each time up to 300 s.
+Duration kubelet_backoff(uint32_t ends_in_a_row);
+// It starts afresh when a container has run for twice its longest wait.
+inline constexpr int64_t kubelet_backoff_forgotten_ms = 600'000;
+
 struct PodAgentOptions {
   // The agent's container has REMORA_AGENT=<container> in its environment.
   std::string container;
@@ -51,6 +57,7 @@ class PodAgent final : public Orchestrator {
   void stop_agent(Duration grace) override;
   std::string log_tail(uint64_t generation) const override;
   bool started_by_others() const override { return true; }
+  std::string waits_for() const override;
 
  private:
   class Impl;

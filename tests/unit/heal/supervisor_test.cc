@@ -294,6 +294,35 @@ TEST_F(SupervisorTest, AnAlertThatHangsDoesNotKeepRemoraAlive) {
   EXPECT_EQ(exit_code_, 3);
 }
 
+TEST_F(SupervisorTest, WhoGoesOnAfterGivingUpDoesNotLetAnAgentBeginFromDamagedState) {
+  options_.ends_when_giving_up = false;
+  keeper_.damaged = true;
+  keeper_.restore_error = Error{ErrorCode::kIo, ErrorSource::kStorage, false, "I/O error"};
+  start();
+  run_and_get_ready(10 * options_.policy.backoff_max);
+  EXPECT_THAT(orchestrator_.starts, IsEmpty());
+  EXPECT_TRUE(supervisor_->gave_up());
+  const size_t alerts = alerter_.alerts.size();
+  EXPECT_GE(alerts, 2u) << "said again while it lasts";
+  EXPECT_LE(alerts, 11u) << "no more than once each backoff_max";
+  keeper_.damaged = false;  // somebody has mended it
+  run_and_get_ready(2 * options_.policy.backoff_max);
+  EXPECT_THAT(orchestrator_.starts, SizeIs(1));
+  EXPECT_TRUE(gate_.up);
+  EXPECT_FALSE(supervisor_->gave_up());
+}
+
+TEST_F(SupervisorTest, StateThatIsDamagedAfterACrashWasGivenUpIsStillRestored) {
+  options_.ends_when_giving_up = false;
+  options_.policy.ladders[static_cast<size_t>(FaultKind::kCrash)] = {HealStep::kGiveUp};
+  serve();
+  keeper_.damaged = true;
+  orchestrator_.exit_agent(3);
+  run_and_get_ready(5s);
+  EXPECT_EQ(keeper_.restores, 1);
+  EXPECT_TRUE(gate_.up);
+}
+
 TEST_F(SupervisorTest, GivingUpOnAHungAgentStopsItFirst) {
   options_.policy.ladders[static_cast<size_t>(FaultKind::kDeadlock)] = {HealStep::kGiveUp};
   serve();
