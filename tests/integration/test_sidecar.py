@@ -132,7 +132,8 @@ def test_back_off_of_the_runtime_is_waited_for(sidecar):
     sidecar.runtime.backoff_s = 7.0
     os.kill(sidecar.agent_pid(), signal.SIGKILL)
     sidecar.wait_log("agent_awaited")
-    awaited = sidecar.cli_json("status")["agents"][0]["waits_for"]
+    told = run_cli("status", "--store", sidecar.store, "--json")
+    awaited = json.loads(told.stdout)["agents"][0]["waits_for"]
     assert "back-off after 1 ends in a row: 0 s" in awaited
     assert "back-off" in sidecar.ask_health("/readyz")[1]
     incident = sidecar.wait_incident("crash", wait_s=40)

@@ -22,6 +22,7 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
 # The kubelet starts a container again at once, then after 10 s, 20 s, 40 s …
 LOOP_STARTS = 2
 LOOP_S = 90
+WINDOW_S = 3
 # A request that the sidecar takes while it is being killed.
 HANDS_S = 0.3
 
@@ -119,3 +120,19 @@ def test_nobody_is_refused_by_a_service_of_unready_pods(kube, caller, inject, ag
                            remora=seen)
     results.append(row)
     assert (seen.lost, seen.refused) == (0, 0), seen
+
+
+def test_an_agent_that_awaits_a_slow_tool_is_not_taken_for_hung(kube, caller, inject, python_image):
+    """Its call is seen, although the runtime's seccomp profile keeps its descriptors from us."""
+    kube.apply(*patients.without_annotations(simple("tool", python_image)))
+    inject(*simple("agent", python_image,
+                   annotations={"remora.dev/hang-window": f"{WINDOW_S}s"}))
+    wait_served(kube, "tool", "agent")
+    answer = agents.call(kube, f"http://agent/call?http://tool/slow?{4 * WINDOW_S}", {})
+    assert answer["status"] == 200, answer
+    assert patients.restarts(kube, "agent") == 0
+    kinds = {each["fault"] for each in patients.incidents(kube, "agent")}
+    assert kinds <= {"dependency"}, kinds
+    degraded = [each for incident in patients.incidents(kube, "agent")
+                for each in incident["evidence"] if each["kind"] == "degraded"]
+    assert degraded == []

@@ -1,8 +1,8 @@
 """Runs as an agent: answers /healthz and /chat, and can be told to fail.
 
 Where $REMORA_STATE_DIR/fail-starts holds a number, so many starts end with code 3 at once. POST
-/fault/loop?N writes that number and ends the process; POST /slow?S answers after S seconds. At SIGTERM
-it does what $AT_SIGTERM says: see at_sigterm().
+/fault/loop?N writes that number and ends the process; POST /slow?S answers after S seconds; POST
+/call?URL asks there first. At SIGTERM it does what $AT_SIGTERM says: see at_sigterm().
 """
 
 import http.server
@@ -59,6 +59,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             os._exit(FAILURE_CODE)
         if path == "/slow":
             time.sleep(float(number))
+        if path == "/call":
+            with urllib.request.urlopen(number, data=b"{}", timeout=60) as answer:
+                answer.read()
         self.reply(path=self.path)
 
 
