@@ -2,6 +2,8 @@
 
 import json
 import pathlib
+import subprocess
+import threading
 
 import agents
 from kube import container, pod, service, status_of
@@ -12,6 +14,7 @@ STORE = "/var/lib/remora"
 HEAL_S = 90
 # So long is Kubernetes alone watched before "never" is believed.
 NEVER_S = 60
+FOLLOWED_END_S = 10
 
 # Runs in the agent's container: its database is overwritten while it stands still, then it is killed.
 # Without a process namespace to share it is process 1, which nobody in there can stop or kill.
@@ -35,14 +38,17 @@ def program(name):
     return (INSIDE / name).read_text()
 
 
-def patient(name, image, command, annotations=None, limits=None, **more):
+def patient(name, image, command, annotations=None, limits=None, env=None,
+            grace_s=agents.GRACE_S, **more):
     """A pod that serves on AGENT_PORT and answers /healthz, with its Service; its state outlives its
     containers. Kubernetes' probes as people write them."""
     check = {"httpGet": {"path": "/healthz", "port": "http"}}
     return [service(name, 80, agents.AGENT_PORT), pod(
         name, container("agent", image, command,
                         env=[{"name": "REMORA_STATE_DIR", "value": agents.STATE},
-                             {"name": "PYTHONUNBUFFERED", "value": "1"}],
+                             {"name": "PYTHONUNBUFFERED", "value": "1"},
+                             *({"name": key, "value": value}
+                               for key, value in (env or {}).items())],
                         ports=[{"containerPort": agents.AGENT_PORT, "name": "http"}],
                         startupProbe={**check, "periodSeconds": 1, "failureThreshold": 120},
                         readinessProbe={**check, "periodSeconds": 1}, livenessProbe=check,
@@ -52,11 +58,17 @@ def patient(name, image, command, annotations=None, limits=None, **more):
         securityContext={"runAsUser": agents.USER, "runAsGroup": agents.USER,
                          "fsGroup": agents.USER},
         volumes=[{"name": "state", "emptyDir": {}}],
-        terminationGracePeriodSeconds=agents.GRACE_S, **more)]
+        terminationGracePeriodSeconds=grace_s, **more)]
 
 
 LANGGRAPH = ["python3", "langgraph_agent.py", "--host=0.0.0.0", f"--port={agents.AGENT_PORT}",
              f"--model-url=http://model:{agents.MODEL_PORT}/v1"]
+
+
+def scripted(name, image, **more):
+    """One of inside/starts_badly.py; image: Python."""
+    return patient(name, image, ["python3", "-c", program("starts_badly.py"),
+                                 str(agents.AGENT_PORT)], **more)
 
 
 def without_annotations(objects):
@@ -109,3 +121,41 @@ def damage_state(kube, name):
                     check=False)
     assert done.returncode in (0, 137), done.stderr
     return float(done.stdout), pid
+
+
+def wait_served(kube, *names):
+    for name in names:
+        kube.wait_ready(name)
+        agents.wait_reachable(kube, f"http://{name}/healthz")
+
+
+class Followed:
+    """A container's output while it comes, also of a pod that is being deleted. A context."""
+
+    def __init__(self, kube, name, container_name="agent"):
+        self._words = ["kubectl", f"--namespace={kube.namespace}", "logs", "--follow", name,
+                       f"--container={container_name}"]
+        self._kube = kube
+        self.lines = []
+
+    def __enter__(self):
+        self._process = subprocess.Popen(self._words, stdout=subprocess.PIPE, text=True)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        return self
+
+    def __exit__(self, *_):
+        self._process.terminate()
+        self._process.wait(FOLLOWED_END_S)
+        self._reader.join(FOLLOWED_END_S)
+
+    def _read(self):
+        for line in self._process.stdout:
+            self.lines.append(line.rstrip())
+
+    def wait(self, what, holds, seconds=HEAL_S):
+        return self._kube.wait_for(what, lambda: list(self.lines), holds, seconds)
+
+    def wait_end(self, seconds=HEAL_S):
+        self._process.wait(seconds)
+        self._reader.join(FOLLOWED_END_S)

@@ -27,29 +27,18 @@ WINDOW_S = 3
 HANDS_S = 0.3
 
 
-def simple(name, image, **more):
-    return patients.patient(name, image, ["python3", "-c", patients.program("starts_badly.py"),
-                                          str(agents.AGENT_PORT)], **more)
-
-
 @pytest.fixture
 def caller(kube, python_image):
     kube.apply(agents.caller(python_image))
     kube.wait_ready("caller")
 
 
-def wait_served(kube, *names):
-    for name in names:
-        kube.wait_ready(name)
-        agents.wait_reachable(kube, f"http://{name}/healthz")
-
-
 def test_a_crash_loop_is_given_up_loudly_and_served_again_when_it_ends(
         kube, caller, inject, python_image, results):
-    inject(*simple("loop", python_image, annotations={
+    inject(*patients.scripted("loop", python_image, annotations={
         "remora.dev/restarts-max": str(LOOP_STARTS), "remora.dev/hold-wait": "5s"}))
-    kube.apply(*patients.without_annotations(simple("loop-alone", python_image)))
-    wait_served(kube, "loop", "loop-alone")
+    kube.apply(*patients.without_annotations(patients.scripted("loop-alone", python_image)))
+    patients.wait_served(kube, "loop", "loop-alone")
     with Load(kube, "loop", counts_turns=False) as load, \
             Load(kube, "loop-alone", counts_turns=False) as alone:
         path = f"/fault/loop?{LOOP_STARTS}"
@@ -82,7 +71,7 @@ def test_a_killed_sidecar_leaves_the_agent_alone_and_loses_what_it_held_only(
     kube.apply(*agents.model(agent_image))
     kube.wait_ready("model")
     inject(*patients.patient("agent", agent_image, patients.LANGGRAPH))
-    wait_served(kube, "agent")
+    patients.wait_served(kube, "agent")
     before = kube.get("pod", "agent")
     pid = patients.agent_pid(kube, "agent")
     with Load(kube, "agent") as load:
@@ -110,7 +99,7 @@ def test_nobody_is_refused_by_a_service_of_unready_pods(kube, caller, inject, ag
     objects = patients.patient("agent", agent_image, patients.LANGGRAPH)
     objects[0]["spec"]["publishNotReadyAddresses"] = True
     inject(*objects)
-    wait_served(kube, "agent")
+    patients.wait_served(kube, "agent")
     with Load(kube, "agent") as load:
         fault_at = load.ask("/fault/exit")
         incident = patients.closed_incident(kube, "agent", "crash")
@@ -124,10 +113,10 @@ def test_nobody_is_refused_by_a_service_of_unready_pods(kube, caller, inject, ag
 
 def test_an_agent_that_awaits_a_slow_tool_is_not_taken_for_hung(kube, caller, inject, python_image):
     """Its call is seen, although the runtime's seccomp profile keeps its descriptors from us."""
-    kube.apply(*patients.without_annotations(simple("tool", python_image)))
-    inject(*simple("agent", python_image,
+    kube.apply(*patients.without_annotations(patients.scripted("tool", python_image)))
+    inject(*patients.scripted("agent", python_image,
                    annotations={"remora.dev/hang-window": f"{WINDOW_S}s"}))
-    wait_served(kube, "tool", "agent")
+    patients.wait_served(kube, "tool", "agent")
     answer = agents.call(kube, f"http://agent/call?http://tool/slow?{4 * WINDOW_S}", {})
     assert answer["status"] == 200, answer
     assert patients.restarts(kube, "agent") == 0

@@ -53,6 +53,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path, _, number = self.path.partition("?")
+        print(json.dumps({"asked": self.path, "at": time.time()}), flush=True)
         if path == "/fault/loop":
             with open(FAIL_STARTS, "w", encoding="utf-8") as file:
                 file.write(number)
