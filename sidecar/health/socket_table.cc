@@ -22,6 +22,7 @@ namespace {
 
 // The kernel fills a datagram of a listing up to 32 KiB.
 constexpr size_t kDatagramBytes = 64 * 1024;
+constexpr int kErrnoMax = 4095;
 // It answers from memory; this is for a kernel that does not.
 constexpr int kAnswerWaitMsMax = 200;
 constexpr uint32_t kStates = 1U << tcp_established | 1U << tcp_syn_sent | 1U << tcp_listen;
@@ -133,7 +134,9 @@ Result<bool> add_tcp_sockets(std::span<const uint8_t> datagram, std::vector<TcpS
     if (head.nlmsg_type == NLMSG_DONE) return true;
     if (head.nlmsg_type == NLMSG_ERROR) {
       if (body.size() < sizeof(nlmsgerr)) return cut_short();
-      return std::unexpected(error_from_errno(-front_as<nlmsgerr>(body).error, "list sockets"));
+      const int error = front_as<nlmsgerr>(body).error;
+      return std::unexpected(
+          error_from_errno(error < 0 && error >= -kErrnoMax ? -error : EIO, "list sockets"));
     }
     if (head.nlmsg_type == SOCK_DIAG_BY_FAMILY) {
       if (sockets.size() >= sockets_listed_max) {
