@@ -147,6 +147,16 @@ def stream_answer(client: openai.OpenAI, messages: list):
     return "".join(pieces), []
 
 
+def is_unfinished(state) -> bool:
+    """Whether a turn was begun and not closed.
+
+    `next` alone does not say so: a process that died after a step's writes were kept, and before the
+    checkpoint that follows them, leaves none.
+    """
+    key = state.values.get("key")
+    return bool(state.next) or (key is not None and key not in state.values.get("replies", {}))
+
+
 class Agent:
     """Runs turns. Thread-safe: turns of one conversation come one after the other."""
 
@@ -165,7 +175,7 @@ class Agent:
         config = {"configurable": {"thread_id": thread_id}}
         with self._lock_of(thread_id):
             state = self._graph.get_state(config)
-            if state.next:  # a turn that an earlier process left unfinished
+            if is_unfinished(state):  # by an earlier process
                 self._graph.invoke(None, config, durability="sync")
                 state = self._graph.get_state(config)
             known = state.values.get("replies", {}).get(key)
