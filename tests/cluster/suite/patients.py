@@ -13,7 +13,7 @@ REMORA = "/usr/local/bin/remora"
 STORE = "/var/lib/remora"
 HEAL_S = 90
 # So long is Kubernetes alone watched before "never" is believed.
-NEVER_S = 60
+NEVER_S = 45
 FOLLOWED_END_S = 10
 
 # Runs in the agent's container: its database is overwritten while it stands still, then it is killed.

@@ -56,12 +56,25 @@ def move(kube, load, name):
     return began_at, kube.get("pod", name)
 
 
+@pytest.fixture(scope="module")
+def stage(shared_kube, inject_into, agent_image, python_image):
+    """A model, a caller, and a CronJob, whose minute passes during the other tests."""
+    shared_kube.apply(*agents.model(agent_image), agents.caller(python_image))
+    shared_kube.wait_ready("model")
+    inject_into(shared_kube, {
+        "apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "cron"}, "spec": {
+            "schedule": "* * * * *", "concurrencyPolicy": "Forbid",
+            "jobTemplate": {"spec": job("cron", python_image, 0)["spec"]}}})
+    shared_kube.wait_ready("caller")
+    return shared_kube
+
+
 def test_a_stateful_set_moves_to_another_node_with_its_conversation_and_snapshots(
-        kube, everywhere, nodes, inject, agent_image, python_image, results):
-    kube.apply(*agents.model(agent_image), agents.caller(python_image))
-    inject(*stateful_set("agent", agent_image, {"remora.dev/snapshot-volume": SNAPSHOT_CLAIM}))
+        stage, everywhere, nodes, inject_into, agent_image, results):
+    kube = stage
+    inject_into(kube, *stateful_set("agent", agent_image, {"remora.dev/snapshot-volume": SNAPSHOT_CLAIM}))
     kube.apply(*stateful_set("alone", agent_image, {}))
-    for name in ("model", "caller", "agent-0", "alone-0"):
+    for name in ("agent-0", "alone-0"):
         kube.wait_ready(name)
     for name in ("agent", "alone"):
         agents.wait_reachable(kube, f"http://{name}/healthz")
@@ -122,29 +135,21 @@ def assert_ended(kube, name, kind, code):
     return took
 
 
-@pytest.fixture
-def model(kube, agent_image):
-    kube.apply(*agents.model(agent_image))
-    kube.wait_ready("model")
-
-
 @pytest.mark.short
-def test_a_job_ends_as_its_agent_does_with_the_code_kept(kube, model, inject, python_image,
-                                                         results):
-    inject(job("good", python_image, 0), job("bad", python_image, 3))
+def test_a_job_ends_as_its_agent_does_with_the_code_kept(stage, inject_into, python_image, results):
+    inject_into(stage, job("good", python_image, 0), job("bad", python_image, 3))
     with concurrent.futures.ThreadPoolExecutor() as both:
-        good = both.submit(assert_ended, kube, "good", "Complete", 0)
-        bad = both.submit(assert_ended, kube, "bad", "Failed", 3)
+        good = both.submit(assert_ended, stage, "good", "Complete", 0)
+        bad = both.submit(assert_ended, stage, "bad", "Failed", 3)
         times = good.result(), bad.result()
     results.append(rows.Row("Job: its agent exits with 0; with 3", remarks=(
         f"Complete {times[0]:.0f} s, Failed {times[1]:.0f} s after the agent's end, codes kept")))
 
 
-def test_a_cron_job_completes_each_time(kube, model, inject, python_image):
-    inject({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "cron"}, "spec": {
-        "schedule": "* * * * *", "concurrencyPolicy": "Forbid",
-        "jobTemplate": {"spec": job("cron", python_image, 0)["spec"]}}})
-    made = kube.wait_for("the minute has come", lambda: kube.list("jobs"), bool, MINUTE_S + 20)
-    assert_ended(kube, made[0]["metadata"]["name"], "Complete", 0)
-    kube.wait("cronjob", "cron", "noted the success",
-              lambda seen: seen["status"].get("lastSuccessfulTime"))
+def test_a_cron_job_completes_each_time(stage):
+    made = stage.wait_for("the minute has come", lambda: [
+        each for each in stage.list("jobs") if each["metadata"]["name"].startswith("cron-")],
+        bool, MINUTE_S + 20)
+    assert_ended(stage, made[0]["metadata"]["name"], "Complete", 0)
+    stage.wait("cronjob", "cron", "noted the success",
+               lambda seen: seen["status"].get("lastSuccessfulTime"))
