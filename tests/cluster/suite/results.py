@@ -76,7 +76,8 @@ def table(rows):
 
 def machine():
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{os.cpu_count()} cores, {memory:.0f} GiB, Linux {platform.release()}"
+    return (f"{os.cpu_count()} cores (load average {os.getloadavg()[2]:.1f}), {memory:.0f} GiB, "
+            f"Linux {platform.release()}")
 
 
 def write(rows, **facts):
