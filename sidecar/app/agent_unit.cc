@@ -21,9 +21,8 @@ config::Config with_port(config::Config config, const AgentPort& port) {
 Result<void> ensure_directory(const std::string& path, const char* option) {
   struct stat info{};
   int error = 0;
-  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) {
-    error = errno;
-  } else if (::stat(path.c_str(), &info) != 0) {
+  const bool there = ::mkdir(path.c_str(), 0700) == 0 || errno == EEXIST;
+  if (!there || ::stat(path.c_str(), &info) != 0) {
     error = errno;
   } else if (!S_ISDIR(info.st_mode)) {
     error = ENOTDIR;

@@ -33,7 +33,7 @@ AdminSource App::admin_source() {
 
 AdminReadiness App::readiness() const {
   AdminReadiness all{!leaving_, {}};
-  if (leaving_) all.reasons.push_back("draining");
+  if (leaving_) all.reasons.emplace_back("draining");
   for (const auto& unit : units_) {
     const AdminReadiness one = unit->readiness();
     all.ready = all.ready && one.ready;

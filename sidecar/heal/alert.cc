@@ -17,7 +17,7 @@
 #include "sidecar/base/handle.h"
 #include "sidecar/base/log.h"
 
-extern char** environ;
+extern char** environ;  // NOLINT(readability-redundant-declaration): POSIX wants it so
 
 namespace remora {
 namespace {

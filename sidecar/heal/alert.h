@@ -30,6 +30,8 @@ class ExecAlerter final : public Alerter {
  public:
   // command may be empty: alerts are logged, nothing else.
   ExecAlerter(Loop& loop, std::vector<std::string> command);
+  ExecAlerter(const ExecAlerter&) = delete;
+  ExecAlerter& operator=(const ExecAlerter&) = delete;
   ~ExecAlerter() override;
   void alert(const Incident& incident, Task done) override;
 

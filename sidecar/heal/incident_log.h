@@ -50,6 +50,8 @@ class DiskIncidentLog final : public IncidentLog {
   // kPermission, kIo: take a MemoryIncidentLog instead.
   static Result<std::unique_ptr<DiskIncidentLog>> open(Loop& loop, const std::string& store_dir,
                                                        int64_t now_unix_ns);
+  DiskIncidentLog(const DiskIncidentLog&) = delete;
+  DiskIncidentLog& operator=(const DiskIncidentLog&) = delete;
   // Waits for the writes under way and drops those behind them; call after their done.
   ~DiskIncidentLog() override;
   void write(const Incident& incident, Done done) override;

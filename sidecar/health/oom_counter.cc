@@ -24,7 +24,7 @@ std::optional<std::string> read_text(const std::string& path) {
 // /proc shows may begin above what is mounted.
 std::string find_upwards(const std::string& mount, std::string path, const std::string& name) {
   while (true) {
-    const std::string file = mount + (path == "/" ? "" : path) + "/" + name;
+    std::string file = mount + (path == "/" ? "" : path) + "/" + name;
     if (::access(file.c_str(), R_OK) == 0) return file;
     if (path.empty() || path == "/") return {};
     path.erase(path.rfind('/') == std::string::npos ? 0 : path.rfind('/'));

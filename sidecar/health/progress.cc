@@ -54,6 +54,8 @@ class ProgressSampler::Impl {
         options_(std::move(options)),
         in_flight_(std::move(in_flight)),
         sink_(std::make_shared<Sink>(std::move(sink))) {}
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
   ~Impl() { *alive_ = false; }
 
   void start(uint64_t generation, pid_t pid) {
