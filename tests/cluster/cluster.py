@@ -4,6 +4,7 @@
   down               ends it and gives back everything it took from this machine
   test [PYTEST…]     the suite, on the cluster that is up, or on one of its own
   shell [COMMAND…]   a shell (or one command) in the cluster's network, kubectl and KUBECONFIG set
+  cached             whether a cluster can be had at once; else it says what is missing (exit 1)
   load ARCHIVE…      container images (OCI or Docker archives) onto every node
   node NAME kill|up|cut|join|stop SERVICE|start SERVICE|run COMMAND…
   logs               where each program writes
@@ -13,9 +14,11 @@ With KUBECONFIG set, `test` runs on that cluster; REMORA_IMAGE then names the im
 
 import argparse
 import concurrent.futures
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -287,6 +290,33 @@ def command_shell(options, clock):
     os.execvpe(argv[0], argv, cluster.environment())
 
 
+def suite_recipes():
+    return images.PYTHON, images.agent(), images.mcp_server(), images.locking_agent()
+
+
+def missing(where):
+    """What a cluster and the suite need and this machine hasn't, in words."""
+    lacks = []
+    if os.geteuid() != 0:
+        lacks.append("root")
+    try:
+        cgroups.of_this_machine()
+    except steps.Failure as failure:
+        lacks.append(str(failure))
+    at = programs.places(where)
+    lacks += [str(path) for path in (
+        at.built, at.debian, *(recipe.archive(where) for recipe in (
+            images.PAUSE, images.TOOLS, *suite_recipes())))
+        if not path.exists()]
+    return lacks
+
+
+def command_cached(*_):
+    lacks = missing(layout.from_environment())
+    print("\n".join(lacks))
+    return 1 if lacks else 0
+
+
 def command_load(options, clock):
     cluster = opened(clock)
     for archive in options.archives:
@@ -317,8 +347,8 @@ def command_node(options, clock):
 
 def command_test(options, clock):
     argv = [sys.executable, "-B", "-m", "pytest", "-p", "no:cacheprovider", "--tb=short", "-ra",
-            "--durations=0", "--durations-min=1", *options.pytest]
-    if not any(os.path.exists(word.partition("::")[0]) for word in options.pytest):
+            "--durations=0", "--durations-min=1", *options.words]
+    if not any(os.path.exists(word.partition("::")[0]) for word in options.words):
         argv.append(str(layout.HERE / "suite"))
     if given := os.environ.get("KUBECONFIG"):
         if given == str(layout.from_environment().kubeconfig()):
@@ -328,20 +358,31 @@ def command_test(options, clock):
         return subprocess.run(argv, check=False).returncode
     cluster = opened(clock, must_be_up=False)
     # Here, since from inside the cluster's network no registry can be reached.
-    for recipe in (images.PYTHON, images.agent(), images.mcp_server(), images.locking_agent()):
+    for recipe in suite_recipes():
         images.ready(cluster.where, recipe, cluster.programs)
+    with up_for_a_while(cluster, clock):
+        return inside(cluster, argv, REMORA_TEST_CLUSTER=cluster.where.name,
+                      REMORA_TEST_OUTSIDE_PID=str(os.getpid()))
+
+
+@contextlib.contextmanager
+def up_for_a_while(cluster, clock):
+    """A cluster that is up is left up."""
     own = not cluster.is_up()
     if own:
         with changing(cluster.where):
             bring_up(cluster, layout.NODES_DEFAULT, clock)
     try:
-        environment = {**cluster.environment(), "REMORA_TEST_CLUSTER": cluster.where.name,
-                       "REMORA_TEST_OUTSIDE_PID": str(os.getpid())}
-        return subprocess.run(cluster.control.enter_argv(argv, only_network=True),
-                              env=environment, check=False).returncode
+        yield
     finally:
         if own:
             cluster.down()
+
+
+def inside(cluster, argv, **environment):
+    """Runs a program in the cluster's network; its exit code."""
+    return subprocess.run(cluster.control.enter_argv(argv, only_network=True), check=False,
+                          env={**cluster.environment(), **environment}).returncode
 
 
 def parse(words):
@@ -352,6 +393,7 @@ def parse(words):
     up.add_argument("--nodes", type=int, default=layout.NODES_DEFAULT)
     verbs.add_parser("down")
     verbs.add_parser("logs")
+    verbs.add_parser("cached")
     verbs.add_parser("test")
     verbs.add_parser("shell").add_argument("command", nargs=argparse.REMAINDER)
     verbs.add_parser("load").add_argument("archives", nargs="+")
@@ -361,14 +403,16 @@ def parse(words):
     one.add_argument("words", nargs=argparse.REMAINDER)
     if words[:1] == ["test"]:
         # Everything after `test` is pytest's.
-        options = parser.parse_args(["test"])
-        options.pytest = words[1:]
+        options = parser.parse_args(words[:1])
+        options.words = words[1:]
         return options
     return parser.parse_args(words)
 
 
 def main(words):
     options = parse(words)
+    # What was begun is ended as after Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         return globals()[f"command_{options.verb}"](options, steps.Stopwatch()) or 0
     except (steps.Failure, ValueError) as failure:

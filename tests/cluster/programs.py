@@ -48,13 +48,17 @@ class Programs:
         return str(self.built / "kubectl")
 
 
+def places(where):
+    """Where the programs are, or will be: Kubernetes, Debian's."""
+    return Programs(where.cache / f"kubernetes-{kubernetes_version()}-{key(*source_texts())}",
+                    where.cache / f"debian-{key(SUITE, *PACKAGES)}")
+
+
 def ready(where, clock):
     """Fetches and builds what isn't there yet."""
-    debian = cached(where.cache / f"debian-{key(SUITE, *PACKAGES)}",
-                    lambda folder: fetch_debian(folder, PACKAGES))
-    name = f"kubernetes-{kubernetes_version()}-{key(*source_texts())}"
-    built = cached(where.cache / name, lambda folder: build(where, folder, clock))
-    return Programs(built, debian)
+    at = places(where)
+    return Programs(cached(at.built, lambda folder: build(where, folder, clock)),
+                    cached(at.debian, lambda folder: fetch_debian(folder, PACKAGES)))
 
 
 def key(*texts):

@@ -199,6 +199,15 @@ def test_a_lock_is_held_by_one_at_a_time(tmp_path):
 
 def test_what_follows_test_is_pytests():
     options = cluster.parse(["test", "-k", "sidecar", "--exitfirst"])
-    assert (options.verb, options.pytest) == ("test", ["-k", "sidecar", "--exitfirst"])
+    assert (options.verb, options.words) == ("test", ["-k", "sidecar", "--exitfirst"])
     options = cluster.parse(["shell", "kubectl", "get", "--raw", "/readyz"])
     assert options.command == ["kubectl", "get", "--raw", "/readyz"]
+
+
+def test_what_a_cluster_lacks_is_named_until_it_is_there(tmp_path):
+    where = layout.Layout(tmp_path)
+    lacks = cluster.missing(where)
+    at = programs.places(where)
+    assert {str(at.built), str(at.debian)} <= set(lacks)
+    at.built.mkdir()
+    assert str(at.built) not in cluster.missing(where)
