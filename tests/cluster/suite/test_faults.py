@@ -117,7 +117,6 @@ def assert_nothing_lost(row):
     assert row.remora.lost == 0, row.remora
 
 
-@pytest.mark.short
 def test_a_crash_is_healed_and_no_request_is_lost(stage, results):
     row, incident = stage.remora("crash", "crash", ask_for("/fault/exit"))
     row.alone = stage.alone_seen("crash", ask_for("/fault/exit"))

@@ -91,6 +91,7 @@ def test_a_killed_sidecar_leaves_the_agent_alone_and_loses_what_it_held_only(
     results.append(rows.Row("sidecar killed", remora=seen, remarks="the agent runs on, untouched"))
 
 
+@pytest.mark.short
 def test_nobody_is_refused_by_a_service_of_unready_pods(kube, caller, inject, agent_image, results):
     """A pod without its container is never Ready, and Kubernetes takes it out of its Services. One that
     publishes it all the same leaves it to Remora to hold newcomers, too."""
