@@ -101,7 +101,8 @@ Json make_sidecar(const Plan& plan, const std::vector<Json>& volume_mounts,
   sidecar["livenessProbe"] = own_probe(plan, "/healthz", liveness_period_s, liveness_failures_max);
   // A native sidecar gets SIGTERM only when the agents are gone; the hook runs when the pod's end
   // begins. Through the admin socket, so that nobody outside the pod can end its service.
-  sidecar["lifecycle"] = {{"preStop", {{"exec", {{"command", {config::binary_path, "drain"}}}}}}};
+  sidecar["lifecycle"] = {
+      {"preStop", {{"exec", {{"command", {config::binary_path, "drain", "--pod-ends"}}}}}}};
   if (Json resources = resources_of(plan.settings); !resources.empty()) {
     sidecar["resources"] = std::move(resources);
   }

@@ -85,8 +85,8 @@ void answer_status(AdminSource& source, std::string_view /*query*/, Respond resp
   respond({.body = status_to_json(source.status())});
 }
 
-void answer_drain(AdminSource& source, std::string_view /*query*/, Respond respond) {
-  source.drain();
+void answer_drain(AdminSource& source, std::string_view query, Respond respond) {
+  source.drain(query == drain_pod_ends_query);
   respond({.status = 202, .body = "{\"draining\":true}\n"});
 }
 

@@ -76,13 +76,17 @@ struct AdminStatus {
 // once; later than the connection's end is fine.
 using AdminDone = std::move_only_function<void(Result<std::string>)>;
 
+// Of POST /drain.
+inline constexpr std::string_view drain_pod_ends_query = "pod=ends";
+
 struct AdminSource {
   std::move_only_function<AdminReadiness()> readiness;
   std::move_only_function<AdminStatus()> status;
   std::move_only_function<std::string()> metrics;             // MetricRegistry::render()
   std::move_only_function<std::string(bool as_json)> config;  // effective, secrets redacted
   // Stop taking requests and end, as SIGTERM does. Returns at once.
-  std::move_only_function<void()> drain;
+  // pod_ends: it is being deleted, and Kubernetes sends callers elsewhere by itself.
+  std::move_only_function<void(bool pod_ends)> drain;
   // May be left empty: answered 404 then.
   // Takes one now and describes it; agent empty: of the only one.
   std::move_only_function<void(std::string_view agent, AdminDone)> snapshot;

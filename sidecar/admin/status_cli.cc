@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "sidecar/admin/client.h"
+#include "sidecar/admin/source.h"
 #include "sidecar/admin/status.h"
 #include "sidecar/base/clock.h"
 
@@ -76,9 +77,11 @@ int run_status(const StatusOptions& options) {
   return summary->ready ? exit_status_ready : exit_status_not_ready;
 }
 
-int run_drain(const StatusOptions& options) {
+int run_drain(const StatusOptions& options, bool pod_ends) {
   int exit_code = exit_status_ready;
-  if (!ask("drain", options, "POST", "/drain", exit_code)) return exit_code;
+  std::string path = "/drain";
+  if (pod_ends) path.append("?").append(drain_pod_ends_query);
+  if (!ask("drain", options, "POST", path, exit_code)) return exit_code;
   print("draining: no new requests; remora ends when those in flight are done\n");
   return exit_status_ready;
 }
@@ -101,7 +104,12 @@ void add_status_commands(CLI::App& app, int& exit_code) {
   auto drain = std::make_shared<StatusOptions>();
   CLI::App* drain_command =
       add_command(app, "drain", "Finish the requests in flight, then stop the agent", *drain);
-  drain_command->callback([drain, &exit_code] { exit_code = run_drain(*drain); });
+  auto pod_ends = std::make_shared<bool>(false);
+  drain_command->add_flag("--pod-ends", *pod_ends,
+                          "The pod is being deleted: ready until its last requests are drained, so "
+                          "that a Service without another pod still has this one");
+  drain_command->callback(
+      [drain, pod_ends, &exit_code] { exit_code = run_drain(*drain, *pod_ends); });
 }
 
 }  // namespace remora

@@ -17,7 +17,7 @@ inline constexpr int exit_status_not_ready = 3;    // Remora answers, the agent 
 // app. The socket is --admin SOCKET, else DIR/admin.sock of --store DIR, else $REMORA_ADMIN.
 //
 //   remora status [--admin SOCKET | --store DIR] [--json]
-//   remora drain  [--admin SOCKET | --store DIR]
+//   remora drain  [--admin SOCKET | --store DIR] [--pod-ends]
 void add_status_commands(CLI::App& app, int& exit_code);
 
 }  // namespace remora

@@ -144,6 +144,7 @@ void App::when_leaving(Duration wait, std::move_only_function<void(bool leaving)
 
 void App::shutdown() {
   const auto end_all = [this] {
+    draining_ = true;
     if (capture_) capture_->stop();
     for (const auto& unit : units_) unit->shutdown();
   };
@@ -158,8 +159,9 @@ void App::shutdown() {
   leave_timer_ = loop_.add_timer(role_.leave_delay, end_all);
 }
 
-void App::leave() {
+void App::leave(bool pod_ends) {
   if (leaving_) return;
+  pod_ends_ = pod_ends;
   for (const auto& unit : units_) unit->leave_stopping_to_others();
   shutdown();
 }

@@ -63,9 +63,13 @@ class App {
   // Ends all agents: readiness goes, after leave_delay the last requests are done, then the agents
   // end. Every further call hastens.
   void shutdown();
-  // The same, with the agents stopped by somebody else once their requests are done.
-  void leave();
+  // The same, with the agents stopped by somebody else once their requests are done. pod_ends: its
+  // deletion has already told the Services, which come back to a pod that is Ready as long as they
+  // have no other; so readiness stays until leave_delay is over.
+  void leave(bool pod_ends);
   bool leaving() const { return leaving_; }
+  // What readiness is to say.
+  bool turns_callers_away() const { return leaving_ && (draining_ || !pod_ends_); }
   // done is called with true once the end has begun, with false when it has not within wait.
   void when_leaving(Duration wait, std::move_only_function<void(bool leaving)> done);
   // done is called once no agent has a request any more; at once when it is so already.
@@ -99,6 +103,8 @@ class App {
   size_t drained_ = 0;
   size_t finished_ = 0;
   bool leaving_ = false;
+  bool pod_ends_ = false;
+  bool draining_ = false;  // leave_delay is over
   bool stopping_ = false;
   AdminConfig reloads_;
   std::vector<config::Config> started_with_;  // of each agent

@@ -13,9 +13,9 @@ AdminSource App::admin_source() {
   source.status = [this] { return status(); };
   source.metrics = [this] { return registry_.render(); };
   source.config = [this](bool as_json) { return as_json ? config_.json : config_.yaml; };
-  source.drain = [this] {
+  source.drain = [this](bool pod_ends) {
     if (role_.stays) {
-      leave();
+      leave(pod_ends);
     } else {
       shutdown();
     }
@@ -32,8 +32,8 @@ AdminSource App::admin_source() {
 }
 
 AdminReadiness App::readiness() const {
-  AdminReadiness all{!leaving_, {}};
-  if (leaving_) all.reasons.emplace_back("draining");
+  AdminReadiness all{!turns_callers_away(), {}};
+  if (turns_callers_away()) all.reasons.emplace_back("draining");
   for (const auto& unit : units_) {
     const AdminReadiness one = unit->readiness();
     all.ready = all.ready && one.ready;

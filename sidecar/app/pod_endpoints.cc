@@ -77,8 +77,8 @@ void PodEndpoints::answer_probe(std::string_view rest, ServerRespond respond) {
                                 {"has not started yet"}));
     }
     if (kind == "readiness") {
-      return respond(app_.leaving() ? plain(503, "draining")
-                                    : yes_or_why(readiness.ready, readiness.reasons));
+      return respond(app_.turns_callers_away() ? plain(503, "draining")
+                                               : yes_or_why(readiness.ready, readiness.reasons));
     }
     if (kind == "liveness") {
       return respond(yes_or_why(!unit->supervisor().gave_up(), {"Remora gave it up"}));

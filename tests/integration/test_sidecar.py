@@ -256,6 +256,20 @@ def test_drain_hook_holds_the_agents_end_back_until_its_requests_are_done(sideca
     assert [s["reason"] for s in sidecar.snapshots()][-1] == "final"
 
 
+def test_a_pod_that_ends_is_ready_until_its_delay_is_over(sidecar):
+    """Its deletion has told the Services; those that have no other pod come back to a Ready one."""
+    start_ready(sidecar, config={"inbound": {"timeouts": {"drain": "20s", "drainDelay": "2s"}}})
+    slow = sidecar.ask_later("GET", "/slow?s=5&id=slow", wait_s=40)
+    sidecar.wait_journal(id="slow")
+    assert run_cli("drain", "--pod-ends", "--store", sidecar.store).returncode == 0
+    began = time.monotonic()
+    assert sidecar.get("/ok").header("connection") == "close"
+    assert sidecar.ask_health("/readyz")[0] == 200
+    wait_for(lambda: sidecar.ask_health("/readyz")[0] == 503, "readiness to go")
+    assert time.monotonic() - began > 1
+    assert slow.result().status == 200
+
+
 def test_sigterm_without_a_hook_ends_the_agent_too(sidecar):
     """docker stop: there is nobody else who would end it in time."""
     start_ready(sidecar)

@@ -2,7 +2,7 @@
 middle of whatever it does, and half of the requests must not be sent twice."""
 
 import pytest
-from kube import container, deployment, pod, service
+from kube import claim, container, deployment, pod, service
 from callers import Load
 from operators import ASKS, is_injected
 from workloads import RESTRICTED, USER
@@ -10,6 +10,8 @@ from workloads import RESTRICTED, USER
 PORT = 8080
 ROLLOUT_S, DRAIN_S = 180, 180
 GRACE_S = 40
+# Longer than a new pod takes to be Ready, on a busy machine too.
+ONLY_POD_DELAY_S = 40
 STATE = "/var/lib/agent"
 
 # Answers after 10 ms, and counts its answers in a file of its state; while an old pod still serves, the
@@ -164,5 +166,45 @@ def test_a_drain_of_the_node_under_load_loses_no_request(kube, everywhere, opera
         kube.delete("deployment", name)
         operator.wait_ready()
     report_table("Drain of the node with both pods under load, Kubernetes alone and with Remora",
+                 rows)
+    assert failures["remora"] == []
+
+
+def test_an_only_pod_comes_up_on_the_other_node_with_its_state(kube, everywhere, operator, nodes,
+                                                               emptied, python_image, report_table):
+    """Its claim can be mounted anywhere. It serves until the new one is Ready, because it is told to
+    take longer than that, and every answer is counted in the state."""
+    rows, failures = {}, {}
+    for name in ("alone", "remora"):
+        kube.apply(claim("state"), service(name, 80, PORT), deployment(name, 1, worst(
+            python_image, name, asks=name == "remora", state=True, affinity=near(emptied),
+            terminationGracePeriodSeconds=ONLY_POD_DELAY_S + GRACE_S,
+            annotations={"remora.dev/drain-delay": f"{ONLY_POD_DELAY_S}s"})))
+        wait_rolled_out(kube, name)
+        assert nodes_of(kube, name) == {emptied}
+
+        def empty():
+            drain(everywhere, emptied)
+            wait_rolled_out(kube, name)
+
+        load = under_load(kube, python_image, name, empty,
+                          nodeSelector={"kubernetes.io/hostname": nodes[1]})
+        there = pods_of(kube, name)
+        assert nodes_of(kube, name) == {nodes[1]}
+        assert all(is_injected(each) == (name == "remora") for each in there)
+        counted = int(kube.run(there[0]["metadata"]["name"], "cat", f"{STATE}/count",
+                               container="agent").stdout)
+        failures[name] = load.result["failures"]
+        rows[name] = {**load.row(), "counted": str(counted)}
+        if name == "remora":
+            assert counted >= load.result["answered"] > 0, "what was counted is forgotten"
+        everywhere.kubectl("uncordon", emptied)
+        kube.delete("deployment", name)
+        kube.wait_for("its pods are gone", lambda: kube.list("pods", f"app={name}"),
+                      lambda left: not left)
+        kube.delete("pvc", "state")
+        kube.wait_gone("pvc", "state")
+        operator.wait_ready()
+    report_table("Drain of the node with an only pod and its claim, Kubernetes alone and with Remora",
                  rows)
     assert failures["remora"] == []

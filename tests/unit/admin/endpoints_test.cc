@@ -26,7 +26,7 @@ class EndpointsTest : public testing::Test {
     };
     source_.metrics = [] { return std::string("m 1\n"); };
     source_.config = [](bool as_json) { return std::string(as_json ? "{}" : "log: {}\n"); };
-    source_.drain = [this] { ++drains_; };
+    source_.drain = [this](bool pod_ends) { ++(pod_ends ? pod_ends_ : drains_); };
     source_.snapshot = [this](std::string_view agent, AdminDone done) {
       snapshot_agent_ = agent;
       snapshot_done_ = std::move(done);
@@ -52,6 +52,7 @@ class EndpointsTest : public testing::Test {
   AdminDone snapshot_done_;
   std::string snapshot_agent_;
   int drains_ = 0;
+  int pod_ends_ = 0;
 };
 
 TEST_F(EndpointsTest, AnswersEachEndpointOnTheSocket) {
@@ -65,6 +66,10 @@ TEST_F(EndpointsTest, AnswersEachEndpointOnTheSocket) {
   EXPECT_EQ(status("GET", "/drain"), 405);
   EXPECT_EQ(ask("GET", "/drain")->allow, "POST");
   EXPECT_EQ(drains_, 1);
+  EXPECT_EQ(pod_ends_, 0);
+  EXPECT_EQ(status("POST", "/drain?pod=ends"), 202);
+  EXPECT_EQ(drains_, 1);
+  EXPECT_EQ(pod_ends_, 1);
 }
 
 TEST_F(EndpointsTest, ReadyzSaysWhyNot) {

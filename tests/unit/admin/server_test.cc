@@ -53,7 +53,10 @@ class AdminServerTest : public testing::Test {
     };
     source.metrics = [] { return std::string(200'000, 'm'); };
     source.config = [](bool) { return std::string("log: {}\n"); };
-    source.drain = [this] { ++drains_; };
+    source.drain = [this](bool pod_ends) {
+      ++drains_;
+      drained_for_pod_ = pod_ends;
+    };
     source.snapshot = [this](std::string_view, AdminDone done) {
       loop_->post([done = std::move(done)]() mutable { done(std::string("{}\n")); });
     };
@@ -115,6 +118,7 @@ class AdminServerTest : public testing::Test {
   std::string socket_;
   std::atomic<bool> ready_ = true;
   std::atomic<int> drains_ = 0;
+  std::atomic<bool> drained_for_pod_ = false;
   std::vector<AdminDone> kept_;
   std::unique_ptr<EventLoop> loop_;
   std::unique_ptr<AdminServer> server_;
@@ -302,6 +306,10 @@ TEST_F(StatusCommandTest, Drains) {
   start();
   EXPECT_EQ(run({"drain", "--admin", socket_}), exit_status_ready);
   EXPECT_EQ(drains_, 1);
+  EXPECT_FALSE(drained_for_pod_);
+  EXPECT_EQ(run({"drain", "--pod-ends", "--admin", socket_}), exit_status_ready);
+  EXPECT_EQ(drains_, 2);
+  EXPECT_TRUE(drained_for_pod_);
 }
 
 TEST_F(StatusCommandTest, SaysWhatIsMissing) {
