@@ -4,12 +4,15 @@
 #include <array>
 #include <cstdio>
 #include <memory>
+#include <random>
 #include <string>
 
 #include <unistd.h>
 
 #include "config/read_file.h"
+#include "k8s/operator/kubeconfig.h"
 #include "k8s/operator/operator.h"
+#include "k8s/resources/crds.h"
 #include "sidecar/base/log.h"
 
 namespace remora::k8s {
@@ -24,6 +27,7 @@ constexpr int64_t certificate_days_max = 3'650;
 
 struct Arguments {
   std::string api_server;
+  std::string kubeconfig;
   std::string namespace_name;
   std::string service = "remora-webhook";
   std::string webhook_config = "remora-webhook";
@@ -34,6 +38,8 @@ struct Arguments {
   std::string tls_dir;
   std::string url_host;
   int64_t certificate_days = 90;
+  bool heal = false;
+  std::string lease = "remora-operator";
 };
 
 int fail(const Error& error) {
@@ -51,10 +57,15 @@ std::string host_name() {
   return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "unknown";
 }
 
+Result<ApiServer> api_server_of(const Arguments& arguments) {
+  if (!arguments.api_server.empty()) return plain_api_server(arguments.api_server);
+  if (!arguments.kubeconfig.empty()) return kubeconfig_api_server(arguments.kubeconfig);
+  return in_cluster_api_server();
+}
+
 Result<OperatorOptions> options_of(const Arguments& arguments) {
   OperatorOptions options;
-  Result<ApiServer> server = arguments.api_server.empty() ? in_cluster_api_server()
-                                                          : plain_api_server(arguments.api_server);
+  Result<ApiServer> server = api_server_of(arguments);
   if (!server) return std::unexpected(std::move(server.error()));
   options.api_server = std::move(*server);
   Result<SocketAddress> listen = parse_socket_address(arguments.listen);
@@ -74,6 +85,12 @@ Result<OperatorOptions> options_of(const Arguments& arguments) {
   options.tls_dir = arguments.tls_dir;
   options.url_host = arguments.url_host;
   options.instance = host_name();
+  std::random_device random;
+  options.seed = random();
+  options.identity =
+      options.instance + "_" + std::to_string(options.seed) + "_" + std::to_string(random());
+  options.heal = arguments.heal;
+  options.lease = arguments.lease;
   options.certificate_life_s = arguments.certificate_days * day_s;
   return options;
 }
@@ -117,6 +134,11 @@ void add_operator_command(CLI::App& app, int& exit_code) {
       ->add_option("--api-server", arguments->api_server,
                    "http://ADDRESS:PORT of a kubectl proxy; default: the pod's service account")
       ->type_name("URL");
+  command
+      ->add_option("--kubeconfig", arguments->kubeconfig,
+                   "kubeconfig file whose current context is used instead")
+      ->type_name("FILE")
+      ->excludes("--api-server");
   add_name("--namespace", arguments->namespace_name,
            "Where the operator is installed; default: the pod's, else remora-system");
   add_name("--service", arguments->service, "Service by which the API server calls");
@@ -146,7 +168,19 @@ void add_operator_command(CLI::App& app, int& exit_code) {
                    "Life of the certificate; renewed when less than a third is left")
       ->capture_default_str()
       ->check(CLI::Range(int64_t{1}, certificate_days_max));
-  command->callback([arguments, &exit_code] { exit_code = run(*arguments); });
+  command->add_flag("--heal", arguments->heal,
+                    "Heal pods as the HealingPolicies of their namespaces say; one replica at a "
+                    "time does. Needs k8s/manifests/healing");
+  add_name("--lease", arguments->lease, "Lease by which the replicas elect the one that heals");
+  const CLI::App* crds = command->add_subcommand(
+      "crds", "Write the CustomResourceDefinitions of remora.dev to standard output");
+  command->callback([arguments, crds, &exit_code] {
+    if (crds->parsed()) {
+      std::fputs(resource_definitions_yaml().c_str(), stdout);
+    } else {
+      exit_code = run(*arguments);
+    }
+  });
 }
 
 }  // namespace remora::k8s

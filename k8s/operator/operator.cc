@@ -21,6 +21,7 @@ Result<std::unique_ptr<Operator>> Operator::create(OperatorOptions options) {
   made->make_webhook();
   made->make_certificate();
   made->make_reconciler();
+  if (made->options_.heal) made->make_healing();
   if (Result<void> opened = made->open_metrics(); !opened) {
     return std::unexpected(std::move(opened.error()).with_context("metrics port"));
   }
@@ -34,6 +35,14 @@ Operator::Operator(OperatorOptions options)
                                   "Calls to the API server that failed.")) {
   Gauge& ready = registry_.gauge("remora_operator_ready", "1 when the webhook can be called.");
   registry_.on_collect([this, &ready] { ready.set(obstacle().empty() ? 1 : 0); });
+  Gauge& requests = registry_.gauge("remora_operator_api_requests", "Sent to the API server.");
+  Gauge& connections =
+      registry_.gauge("remora_operator_api_connections", "Begun to the API server.");
+  registry_.on_collect([this, &requests, &connections] {
+    const ApiClientStats stats = client_->stats();
+    requests.set(static_cast<double>(stats.requests));
+    connections.set(static_cast<double>(stats.connections));
+  });
 }
 
 void Operator::make_webhook() {
@@ -85,6 +94,30 @@ void Operator::make_reconciler() {
   reconciler_ = std::make_unique<Reconciler>(
       loop_, *client_, *namespaces_, [this] { return webhook_->inject_options(); },
       options_.instance, ReconcilerMetrics{.uninjected = uninjected, .failures = failures_});
+}
+
+void Operator::make_healing() {
+  LeaderOptions options{.namespace_name = options_.namespace_name,
+                        .name = options_.lease,
+                        .identity = options_.identity,
+                        .seed = options_.seed};
+  leader_ = std::make_unique<Leader>(
+      loop_, *client_, std::move(options), [this] { healing_->start(); }, [this] { lost_lead(); });
+  healing_ = std::make_unique<HealingController>(
+      loop_, *client_,
+      HealingOptions{.instance = options_.instance,
+                     .may_write = [this] { return leader_->may_write(); },
+                     .seed = options_.seed},
+      registry_);
+  Gauge& leads = registry_.gauge("remora_operator_leader", "1 when this replica heals.");
+  registry_.on_collect([this, &leads] { leads.set(leader_->leads() ? 1 : 0); });
+  leader_->start();
+}
+
+// Nothing more is written in its name; a new process begins with a new picture.
+void Operator::lost_lead() {
+  exit_code_ = 1;
+  if (!leaving_) leave();
 }
 
 Result<void> Operator::open_metrics() {
@@ -166,6 +199,8 @@ std::string Operator::obstacle() const {
 
 void Operator::leave() {
   if (std::exchange(leaving_, true)) return drain();
+  // Given back, so that another replica need not wait for it to run out.
+  if (leader_ != nullptr) leader_->resign([] {});
   if (!webhook_->serves()) return loop_.stop();
   log_info("leaving", {{"still_serving_ms", leave_ms}});
   webhook_->retire();

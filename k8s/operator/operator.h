@@ -1,5 +1,8 @@
 // `remora operator`: everything is made and wired here. One loop, one thread.
 //
+// With --heal the replicas elect one that also heals pods; one that loses the lead ends with exit
+// code 1, after it has served the webhook's callers as at any other end.
+//
 // It begins with what it needs to answer, in this order: the namespaces' labels, a certificate, the
 // webhook. It ends on SIGTERM or SIGINT: not ready at once, served on for leave_ms, so that nobody
 // calls any more, then the requests in progress are answered. A second signal leaves at once.
@@ -9,6 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "k8s/healing/controller.h"
+#include "k8s/lease/leader.h"
 #include "k8s/operator/reconciler.h"
 #include "k8s/operator/served_certificate.h"
 #include "k8s/operator/webhook_identity.h"
@@ -33,7 +38,11 @@ struct OperatorOptions {
   std::string tls_dir;   // empty: a certificate of our own
   std::string url_host;  // beside the service's names in the certificate
   std::string instance;  // this replica's name in Events
+  std::string identity;  // of this process, in the lease
+  uint32_t seed = 1;     // of jitter
   int64_t certificate_life_s = 90 * day_s;
+  bool heal = false;
+  std::string lease;  // whose holder heals
   SocketAddress listen;
   SocketAddress metrics_listen;
 };
@@ -52,6 +61,8 @@ class Operator {
   void make_webhook();
   void make_certificate();
   void make_reconciler();
+  void make_healing();
+  void lost_lead();
   void watch_signals();
   void serve();
   void ask_version();
@@ -70,6 +81,8 @@ class Operator {
   std::unique_ptr<WebhookService> webhook_;
   std::unique_ptr<ServedCertificate> certificate_;
   std::unique_ptr<Reconciler> reconciler_;
+  std::unique_ptr<Leader> leader_;
+  std::unique_ptr<HealingController> healing_;  // of the leader only
   std::unique_ptr<ApiCall> version_call_;
   Subscription version_timer_;
   Subscription leave_timer_;

@@ -101,6 +101,8 @@ class FakeLoop final : public Loop {
     }
     clock_.advance_to(end);
   }
+  // Time passes and nothing runs: the process is stopped. What came due meanwhile runs next.
+  void freeze_for(Duration span) { clock_.advance_to(clock_.now() + span); }
   // What can be done without time passing.
   void run_ready() { run_for(Duration{0}); }
   // True once condition holds; false when nothing is left to do, or after span.

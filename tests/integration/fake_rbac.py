@@ -1,4 +1,4 @@
-"""The rights of k8s/manifests/install/install.yaml, asked as an API server asks them: what they don't
+"""The rights of the operator's manifests, asked as an API server asks them: what they don't
 name is refused, and what they name is counted once it is used."""
 
 import os
@@ -6,36 +6,39 @@ import re
 
 import yaml
 
-INSTALL = os.path.join(os.path.dirname(os.path.abspath(__file__)),
-                       "../../k8s/manifests/install/install.yaml")
-VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+MANIFESTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../k8s/manifests")
+INSTALL = "install/install.yaml"
+HEALING = "healing/rbac.yaml"
+VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "WATCH": "watch"}
+PATH = re.compile(r"/(?:api|apis/([^/]+))/v[^/]+(?:/namespaces/([^/]+)(?=/))?"
+                  r"/([^/]+)(?:/([^/]+))?(?:/([^/]+))?")
 
 
-def documents():
-    with open(INSTALL, encoding="utf-8") as file:
+def documents(manifest=INSTALL):
+    with open(os.path.join(MANIFESTS, manifest), encoding="utf-8") as file:
         return list(yaml.safe_load_all(file))
 
 
 def attributes(method, path):
     """Verb, API group, namespace, resource and name of a request; None for what is no resource."""
-    found = re.fullmatch(r"/(?:api|apis/([^/]+))/v1(?:/namespaces/([^/]+)(?=/))?/([^/]+)(?:/([^/]+))?",
-                         path)
+    found = PATH.fullmatch(path)
     if not found:
         return None
-    group, namespace, resource, name = found.groups()
+    group, namespace, resource, name, sub = found.groups()
     verb = VERBS.get(method) or ("get" if name else "list")
-    return verb, group or "", namespace, resource, name
+    return verb, group or "", namespace, f"{resource}/{sub}" if sub else resource, name
 
 
 class Rights:
-    def __init__(self):
+    def __init__(self, *manifests):
         self.used = set()
         self.granted = set()  # (kind, API group, resource, names, verb)
-        for each in documents():
-            if each["kind"] in ("Role", "ClusterRole"):
-                namespace = each["metadata"].get("namespace")
-                for rule in each["rules"]:
-                    self._grant(namespace, rule)
+        for manifest in manifests or (INSTALL,):
+            for each in documents(manifest):
+                if each["kind"] in ("Role", "ClusterRole"):
+                    namespace = each["metadata"].get("namespace")
+                    for rule in each["rules"]:
+                        self._grant(namespace, rule)
 
     def _grant(self, namespace, rule):
         names = tuple(rule.get("resourceNames", ()))

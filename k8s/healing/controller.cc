@@ -1,0 +1,379 @@
+#include "k8s/healing/controller.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "k8s/healing/records.h"
+#include "sidecar/base/log.h"
+
+namespace remora::k8s {
+namespace {
+
+constexpr std::chrono::milliseconds gather{heal_gather_ms};
+constexpr std::chrono::milliseconds picture_age_max{heal_picture_age_ms_max};
+constexpr const char* incidents_path = "/apis/remora.dev/v1alpha1/incidents";
+constexpr const char* policies_path = "/apis/remora.dev/v1alpha1/healingpolicies";
+
+const Object& any(const ObjectPtr& before, const ObjectPtr& after) {
+  return after != nullptr ? *after : *before;
+}
+
+}  // namespace
+
+// One look at one namespace, which ends when everything that it has begun has been answered.
+struct HealingController::Look {
+  std::string namespace_name;
+  WorkQueue::Done done;
+  WorkOutcome outcome;
+  int under_way = 0;
+};
+
+HealingController::Metrics::Metrics(MetricRegistry& registry)
+    : looks(registry.counter("remora_operator_heal_looks_total", "Looks at a namespace.")),
+      opened(registry.counter("remora_operator_incidents_opened_total", "Incidents made.")),
+      resolved(registry.counter("remora_operator_incidents_resolved_total", "Incidents ended.")),
+      evicted(registry.counter("remora_operator_heal_evictions_total",
+                               "Pods taken away by healing, by the outcome.",
+                               {{"outcome", "evicted"}})),
+      refused(registry.counter("remora_operator_heal_evictions_total",
+                               "Pods taken away by healing, by the outcome.",
+                               {{"outcome", "refused"}})),
+      failures(registry.counter("remora_operator_heal_failures_total",
+                                "Answers of the API server that healing could not use.")) {}
+
+HealingController::HealingController(Loop& loop, ApiClient& client, HealingOptions options,
+                                     MetricRegistry& registry)
+    : loop_(loop),
+      client_(client),
+      options_(std::move(options)),
+      metrics_(registry),
+      pods_(loop, client, {.path = "/api/v1/pods", .trim = trim_pod, .seed = options_.seed}),
+      node_cache_(loop, client,
+                  {.path = "/api/v1/nodes", .trim = trim_node, .seed = options_.seed + 1}),
+      policies_(loop, client, {.path = policies_path, .seed = options_.seed + 2}),
+      incidents_(loop, client, {.path = incidents_path, .seed = options_.seed + 3}),
+      queue_(loop, {.workers_max = 4, .seed = options_.seed},
+             [this](const std::string& key, WorkQueue::Done done) { look(key, std::move(done)); }) {
+  using Member = void (HealingController::*)(const ObjectPtr&, const ObjectPtr&);
+  const auto listen = [this](ObjectCache& cache, Member member) {
+    cache.on_change([this, member](const ObjectPtr& before, const ObjectPtr& after) {
+      (this->*member)(before, after);
+    });
+  };
+  listen(pods_, &HealingController::on_pod);
+  listen(node_cache_, &HealingController::on_node);
+  listen(policies_, &HealingController::on_policy);
+  listen(incidents_, &HealingController::on_incident);
+}
+
+HealingController::~HealingController() = default;
+
+void HealingController::start() {
+  for (ObjectCache* cache : {&pods_, &node_cache_, &policies_, &incidents_}) cache->start();
+}
+
+void HealingController::on_pod(const ObjectPtr& before, const ObjectPtr& after) {
+  const Object& object = any(before, after);
+  Place& place = places_[object.namespace_name];
+  if (after == nullptr) {
+    place.pods.erase(object.name);
+  } else {
+    place.pods[object.name] = read_pod(*after);
+  }
+  look_soon(object.namespace_name);
+}
+
+void HealingController::on_node(const ObjectPtr& before, const ObjectPtr& after) {
+  const Object& object = any(before, after);
+  const auto known = nodes_.find(object.name);
+  const bool was_ready = known == nodes_.end() || known->second.ready;
+  if (after == nullptr) {
+    nodes_.erase(object.name);
+  } else {
+    nodes_[object.name] = read_node(*after);
+  }
+  const bool is_ready = after == nullptr || nodes_[object.name].ready;
+  if (was_ready == is_ready) return;  // a heartbeat
+  for (const auto& [name, place] : places_) look_soon(name);
+}
+
+void HealingController::on_policy(const ObjectPtr& before, const ObjectPtr& after) {
+  const Object& object = any(before, after);
+  Place& place = places_[object.namespace_name];
+  place.policies.erase(object.name);
+  if (after == nullptr) return look_soon(object.namespace_name);
+  Result<PolicyRecord> policy = read_policy(after->body);
+  if (policy) {
+    place.policies[object.name] = std::move(*policy);
+  } else {
+    // The API server's schema keeps such a one out; one of a later version may still come.
+    metrics_.failures.add();
+    log_warn("policy_unreadable", {{"policy", object.key()}, {"error", policy.error().message}});
+  }
+  look_soon(object.namespace_name);
+}
+
+void HealingController::on_incident(const ObjectPtr& before, const ObjectPtr& after) {
+  const Object& object = any(before, after);
+  Place& place = places_[object.namespace_name];
+  const auto known = place.incidents.find(object.name);
+  if (after != nullptr) {
+    keep(object.namespace_name, after->body);
+  } else if (known != place.incidents.end() && known->second.uid == object.uid) {
+    place.incidents.erase(known);
+  }
+  look_soon(object.namespace_name);
+}
+
+// From a watch or from the answer to a write of ours, whichever is newer.
+void HealingController::keep(const std::string& namespace_name, const Json& object) {
+  Result<IncidentRecord> incident = read_incident(object);
+  if (!incident) {
+    metrics_.failures.add();
+    log_warn("incident_unreadable", {{"error", incident.error().message}});
+    return;
+  }
+  IncidentRecord& place = places_[namespace_name].incidents[incident->name];
+  if (place.uid == incident->uid && !is_newer(incident->resource_version, place.resource_version)) {
+    return;
+  }
+  place = std::move(*incident);
+}
+
+IncidentRecord* HealingController::find_incident(const std::string& namespace_name,
+                                                 const std::string& name) {
+  auto& incidents = places_[namespace_name].incidents;
+  const auto found = incidents.find(name);
+  return found == incidents.end() ? nullptr : &found->second;
+}
+
+void HealingController::look_soon(const std::string& namespace_name) {
+  queue_.add_after(namespace_name, gather);
+}
+
+std::string HealingController::out_of_date() const {
+  for (const ObjectCache* cache : {&pods_, &node_cache_, &policies_, &incidents_}) {
+    if (cache->is_fresh(picture_age_max)) continue;
+    return "what is known of the cluster may be out of date" +
+           (cache->trouble().empty() ? std::string() : ": " + cache->trouble());
+  }
+  return {};
+}
+
+NamespaceView HealingController::view_of(const std::string& namespace_name,
+                                         const Place& place) const {
+  NamespaceView view;
+  view.name = namespace_name;
+  view.pods = &place.pods;
+  view.nodes = &nodes_;
+  for (const auto& [name, policy] : place.policies) view.policies.push_back(policy);
+  for (const auto& [name, incident] : place.incidents) view.incidents.push_back(incident);
+  view.out_of_date = out_of_date();
+  view.now = loop_.clock().wall_now();
+  return view;
+}
+
+void HealingController::look(const std::string& namespace_name, WorkQueue::Done done) {
+  const bool known =
+      pods_.synced() && node_cache_.synced() && policies_.synced() && incidents_.synced();
+  if (!known) return done({.again_after = std::chrono::seconds(1)});
+  const auto found = places_.find(namespace_name);
+  if (found == places_.end()) return done({});
+  Place& place = found->second;
+  if (place.policies.empty() && place.incidents.empty()) {
+    if (place.pods.empty()) places_.erase(found);
+    return done({});
+  }
+  metrics_.looks.add();
+  const NamespacePlan plan = plan_namespace(view_of(namespace_name, place), place.memory);
+  auto look = std::make_shared<Look>();
+  look->namespace_name = namespace_name;
+  look->done = std::move(done);
+  look->outcome.again_after = plan.look_again;
+  ++look->under_way;  // this function itself
+  int left = heal_actions_per_look_max;
+  for (const HealAction& action : plan.actions) {
+    if (left-- == 0) {
+      look->outcome.again_after = gather;
+      break;
+    }
+    std::visit([&](const auto& one) { act(look, one); }, action);
+  }
+  if (--look->under_way == 0) look->done(look->outcome);
+}
+
+void HealingController::send(const LookPtr& look, ApiRequest request,
+                             std::function<void(const Result<ApiReply>&)> then) {
+  request.may_send = options_.may_write;
+  ++look->under_way;
+  const uint64_t id = ++calls_made_;
+  calls_[id] = client_.call(
+      std::move(request), [this, look, id, then = std::move(then)](const Result<ApiReply>& reply) {
+        const auto call = calls_.extract(id);
+        then(reply);
+        if (--look->under_way == 0) look->done(look->outcome);
+      });
+}
+
+// What a failure means for the look: a conflict is looked at again soon, from the newer state.
+void HealingController::judge(const LookPtr& look, const ApiRequest& request,
+                              const Result<ApiReply>& reply, bool conflict_is_fine) {
+  if (reply && (reply->ok() || (conflict_is_fine && reply->status == 409))) return;
+  look->outcome.failed = true;
+  look->outcome.again_after.reset();
+  // The lead is over, which is logged where it ends.
+  if (!reply && reply.error().code == ErrorCode::kCancelled) return;
+  std::string why = reply ? std::string() : reply.error().message;
+  if (reply) {
+    const ApiProblem problem = api_problem(request, *reply);
+    if (problem.fault == ApiFault::kConflict || problem.fault == ApiFault::kNotFound) return;
+    look->outcome.again_after = problem.retry_after;
+    why = problem.error.message;
+  }
+  metrics_.failures.add();
+  if (why == trouble_) return;
+  trouble_ = why;
+  log_warn("healing_failed", {{"namespace", look->namespace_name}, {"error", why}});
+}
+
+void HealingController::act(const LookPtr& look, const OpenIncident& action) {
+  const ApiRequest request = create_request(incident_path(look->namespace_name, action.name),
+                                            incident_text(look->namespace_name, action));
+  send(look, request, [this, look, action, request](const Result<ApiReply>& reply) {
+    judge(look, request, reply, true);
+    if (!reply || !reply->ok()) return;
+    metrics_.opened.add();
+    keep(look->namespace_name, Json::parse(reply->body, nullptr, false));
+    log_warn("incident_opened", {{"namespace", look->namespace_name},
+                                 {"incident", action.name},
+                                 {"pod", action.spec.pod().name()},
+                                 {"fault", action.spec.fault()},
+                                 {"summary", action.spec.summary()}});
+    look->outcome.again_after = gather;
+    const IncidentRecord* made = find_incident(look->namespace_name, action.name);
+    if (made != nullptr) tell(look, *made, "RemoraFault", action.spec.summary());
+  });
+}
+
+void HealingController::act(const LookPtr& look, const UpdateIncident& action) {
+  const IncidentRecord* known = find_incident(look->namespace_name, action.incident.name);
+  const bool same = known != nullptr &&
+                    known->status.SerializeAsString() == action.incident.status.SerializeAsString();
+  if (same) return;
+  const ApiRequest request =
+      merge_status_request(incident_path(look->namespace_name, action.incident.name),
+                           incident_status_text(action.incident));
+  send(look, request, [this, look, action, request](const Result<ApiReply>& reply) {
+    judge(look, request, reply, false);
+    if (!reply || !reply->ok()) return;
+    keep(look->namespace_name, Json::parse(reply->body, nullptr, false));
+    if (action.reason == "RemoraResolved") metrics_.resolved.add();
+    if (action.reason.empty()) return;
+    log_info("incident", {{"namespace", look->namespace_name},
+                          {"incident", action.incident.name},
+                          {"pod", action.incident.spec.pod().name()},
+                          {"reason", action.reason},
+                          {"message", action.message}});
+    look->outcome.again_after = gather;
+    tell(look, action.incident, action.reason, action.message);
+  });
+}
+
+void HealingController::act(const LookPtr& look, const EvictPod& action) {
+  const v1alpha1::PodReference& pod = action.incident.spec.pod();
+  send(look, evict_request(look->namespace_name, pod.name(), pod.uid()),
+       [this, look, action](const Result<ApiReply>& reply) { on_evicted(look, action, reply); });
+}
+
+void HealingController::on_evicted(const LookPtr& look, const EvictPod& action,
+                                   const Result<ApiReply>& reply) {
+  const v1alpha1::PodReference& pod = action.incident.spec.pod();
+  const ApiRequest request = evict_request(look->namespace_name, pod.name(), pod.uid());
+  if (!reply) return judge(look, request, reply, false);
+  if (reply->ok()) {
+    return end_eviction(look, action, EvictOutcome::kEvicted, "the pod was evicted");
+  }
+  const ApiProblem problem = api_problem(request, *reply);
+  switch (problem.fault) {
+    case ApiFault::kNotFound:
+    case ApiFault::kConflict:
+    case ApiFault::kAlreadyExists:
+      return end_eviction(look, action, EvictOutcome::kGone, "the pod was gone already");
+    case ApiFault::kThrottled:
+      // Its budget counts ready pods; one that isn't ready takes nothing from it by going.
+      if (!action.pod_ready) return delete_unready(look, action);
+      return end_eviction(look, action, EvictOutcome::kRefused, problem.error.message);
+    default:
+      judge(look, request, reply, false);
+      return end_eviction(look, action, EvictOutcome::kFailed, problem.error.message);
+  }
+}
+
+// In the very state in which it was seen not to be ready, or not at all.
+void HealingController::delete_unready(const LookPtr& look, const EvictPod& action) {
+  const v1alpha1::PodReference& pod = action.incident.spec.pod();
+  const ObjectPath path{.group = "",
+                        .version = "v1",
+                        .plural = "pods",
+                        .namespace_name = look->namespace_name,
+                        .name = pod.name()};
+  const ApiRequest request =
+      delete_request(path, {.uid = pod.uid(), .resource_version = action.pod_version});
+  send(look, request, [this, look, action, request](const Result<ApiReply>& reply) {
+    if (!reply || !reply->ok()) {
+      judge(look, request, reply, false);
+      return end_eviction(look, action, EvictOutcome::kRefused,
+                          "a disruption budget forbids the eviction, and the pod has changed");
+    }
+    end_eviction(look, action, EvictOutcome::kEvicted,
+                 "the pod was deleted: not ready, it counts for no disruption budget");
+  });
+}
+
+void HealingController::end_eviction(const LookPtr& look, const EvictPod& action,
+                                     EvictOutcome outcome, const std::string& message) {
+  const bool away = outcome == EvictOutcome::kEvicted || outcome == EvictOutcome::kGone;
+  (away ? metrics_.evicted : metrics_.refused).add();
+  act(look, after_eviction(action.incident, outcome, message, loop_.clock().wall_now()));
+}
+
+void HealingController::act(const LookPtr& look, const DeleteIncident& action) {
+  const ApiRequest request =
+      delete_request(incident_path(look->namespace_name, action.name), {.uid = action.uid});
+  send(look, request,
+       [this, look, request](const Result<ApiReply>& reply) { judge(look, request, reply, true); });
+}
+
+void HealingController::act(const LookPtr& look, const UpdatePolicy& action) {
+  const ApiRequest request = apply_status_request(policy_path(look->namespace_name, action.name),
+                                                  policy_status_text(look->namespace_name, action));
+  send(look, request, [this, look, action, request](const Result<ApiReply>& reply) {
+    judge(look, request, reply, false);
+    if (!reply || !reply->ok()) return;
+    // The watch will tell the same: until then it isn't written again.
+    auto& policies = places_[look->namespace_name].policies;
+    const auto found = policies.find(action.name);
+    if (found != policies.end()) found->second.status = action.status;
+  });
+}
+
+// An Event that can't be written is no reason to do the step again.
+void HealingController::tell(const LookPtr& look, const IncidentRecord& incident,
+                             const std::string& reason, const std::string& message) {
+  ApiRequest request;
+  request.method = "POST";
+  request.path = "/api/v1/namespaces/" + look->namespace_name + "/events";
+  request.body = incident_event(look->namespace_name, incident, reason, message, options_.instance,
+                                loop_.clock().wall_now());
+  send(look, request, [this, request](const Result<ApiReply>& reply) {
+    if (reply && (reply->ok() || reply->status == 409)) return;
+    if (!reply && reply.error().code == ErrorCode::kCancelled) return;
+    metrics_.failures.add();
+    const std::string why =
+        reply ? api_error(request, *reply).message : std::string(reply.error().message);
+    log_warn("event_refused", {{"error", why}});
+  });
+}
+
+}  // namespace remora::k8s

@@ -1,0 +1,109 @@
+// Heals pods from outside: watches pods, nodes, policies and Incidents, asks plan_namespace() what
+// is to be done whenever something has changed, and carries it out.
+//
+// Only the leader runs one; every write carries its right to write to the moment when it is sent.
+// What it knows of Incidents is the newer of what the watch has told and of what its own writes
+// were answered, so that no decision is made on a picture from before its last one.
+//
+// Loop thread only.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "k8s/api/client.h"
+#include "k8s/healing/plan.h"
+#include "k8s/watch/object_cache.h"
+#include "k8s/watch/work_queue.h"
+#include "sidecar/admin/metrics.h"
+
+namespace remora::k8s {
+
+// What happens within it is one look.
+inline constexpr int heal_gather_ms = 100;
+inline constexpr int heal_actions_per_look_max = 50;
+// Bookmarks come about once a minute; two may be missed.
+inline constexpr int heal_picture_age_ms_max = 150'000;
+
+struct HealingOptions {
+  std::string instance;             // in Events
+  std::function<bool()> may_write;  // looked at right before each write is sent
+  uint32_t seed = 1;
+};
+
+class HealingController {
+ public:
+  // client must outlive it.
+  HealingController(Loop& loop, ApiClient& client, HealingOptions options,
+                    MetricRegistry& registry);
+  ~HealingController();
+  HealingController(const HealingController&) = delete;
+  HealingController& operator=(const HealingController&) = delete;
+  void start();
+
+ private:
+  struct Look;
+  using LookPtr = std::shared_ptr<Look>;
+  struct Place {  // what is known of one namespace
+    std::map<std::string, PodFacts> pods;
+    std::map<std::string, PolicyRecord> policies;
+    std::map<std::string, IncidentRecord> incidents;
+    std::map<std::string, PolicyMemory> memory;
+  };
+  struct Metrics {
+    explicit Metrics(MetricRegistry& registry);
+    Counter& looks;
+    Counter& opened;
+    Counter& resolved;
+    Counter& evicted;
+    Counter& refused;
+    Counter& failures;
+  };
+
+  void on_pod(const ObjectPtr& before, const ObjectPtr& after);
+  void on_node(const ObjectPtr& before, const ObjectPtr& after);
+  void on_policy(const ObjectPtr& before, const ObjectPtr& after);
+  void on_incident(const ObjectPtr& before, const ObjectPtr& after);
+  void look_soon(const std::string& namespace_name);
+  void look(const std::string& namespace_name, WorkQueue::Done done);
+  NamespaceView view_of(const std::string& namespace_name, const Place& place) const;
+  std::string out_of_date() const;
+
+  void act(const LookPtr& look, const OpenIncident& action);
+  void act(const LookPtr& look, const UpdateIncident& action);
+  void act(const LookPtr& look, const EvictPod& action);
+  void act(const LookPtr& look, const DeleteIncident& action);
+  void act(const LookPtr& look, const UpdatePolicy& action);
+  void on_evicted(const LookPtr& look, const EvictPod& action, const Result<ApiReply>& reply);
+  void delete_unready(const LookPtr& look, const EvictPod& action);
+  void end_eviction(const LookPtr& look, const EvictPod& action, EvictOutcome outcome,
+                    const std::string& message);
+  void tell(const LookPtr& look, const IncidentRecord& incident, const std::string& reason,
+            const std::string& message);
+  // Sends it in the leader's name; then(reply) comes before the look can end.
+  void send(const LookPtr& look, ApiRequest request,
+            std::function<void(const Result<ApiReply>&)> then);
+  void judge(const LookPtr& look, const ApiRequest& request, const Result<ApiReply>& reply,
+             bool conflict_is_fine);
+  void keep(const std::string& namespace_name, const Json& incident);
+  IncidentRecord* find_incident(const std::string& namespace_name, const std::string& name);
+
+  Loop& loop_;
+  ApiClient& client_;
+  const HealingOptions options_;
+  Metrics metrics_;
+  std::map<std::string, Place> places_;
+  std::map<std::string, NodeFacts> nodes_;
+  ObjectCache pods_;
+  ObjectCache node_cache_;
+  ObjectCache policies_;
+  ObjectCache incidents_;
+  uint64_t calls_made_ = 0;
+  std::map<uint64_t, std::unique_ptr<ApiCall>> calls_;
+  WorkQueue queue_;
+  std::string trouble_;  // logged
+};
+
+}  // namespace remora::k8s

@@ -1,0 +1,244 @@
+#include "k8s/healing/facts.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <ctime>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+namespace remora::k8s {
+namespace {
+
+constexpr size_t message_bytes_max = 300;
+
+constexpr std::array<std::pair<FaultKind, std::string_view>, 6> kinds = {{
+    {FaultKind::kCrashLoop, "crash_loop"},
+    {FaultKind::kOutOfMemory, "out_of_memory"},
+    {FaultKind::kNodeUnready, "node_unready"},
+    {FaultKind::kImagePull, "image_pull"},
+    {FaultKind::kConfigError, "config_error"},
+    {FaultKind::kUnready, "unready"},
+}};
+
+const Json& empty_object() {
+  static const Json empty = Json::object();
+  return empty;
+}
+
+const Json& section(const Json& object, std::string_view key) {
+  const Json* found = find_object(object, key);
+  return found == nullptr ? empty_object() : *found;
+}
+
+std::optional<Termination> termination_of(const Json& state) {
+  const Json* ended = find_object(state, "terminated");
+  if (ended == nullptr) return std::nullopt;
+  return Termination{.exit_code = integer_of(*ended, "exitCode").value_or(0),
+                     .reason = text_of(*ended, "reason"),
+                     .ended_at = parse_time(text_of(*ended, "finishedAt"))};
+}
+
+ContainerFacts read_container(const Json& status) {
+  ContainerFacts container;
+  container.name = text_of(status, "name");
+  container.ready = bool_of(status, "ready").value_or(false);
+  container.restarts = integer_of(status, "restartCount").value_or(0);
+  const Json& state = section(status, "state");
+  container.running = find_object(state, "running") != nullptr;
+  if (const Json* waiting = find_object(state, "waiting")) {
+    container.waiting_reason = text_of(*waiting, "reason");
+    container.waiting_message = text_of(*waiting, "message");
+    if (container.waiting_message.size() > message_bytes_max) {
+      container.waiting_message.resize(message_bytes_max);
+    }
+  }
+  container.ended = termination_of(state);
+  if (!container.ended) container.ended = termination_of(section(status, "lastState"));
+  return container;
+}
+
+void read_owner(const Json& metadata, PodFacts& pod) {
+  const Json* owners = find_array(metadata, "ownerReferences");
+  if (owners == nullptr) return;
+  for (const Json& owner : *owners) {
+    if (!bool_of(owner, "controller").value_or(false)) continue;
+    pod.owner_kind = text_of(owner, "kind");
+    pod.owner_name = text_of(owner, "name");
+    pod.owner_uid = text_of(owner, "uid");
+  }
+}
+
+const Json* condition_of(const Json& status, std::string_view type) {
+  return find_named(find_array(status, "conditions"), "type", type);
+}
+
+// Keeps these members of an object, and no others.
+void keep(Json& object, std::initializer_list<std::string_view> members) {
+  if (!object.is_object()) return;
+  Json kept = Json::object();
+  for (const std::string_view member : members) {
+    if (const auto found = object.find(member); found != object.end()) {
+      kept[std::string(member)] = std::move(*found);
+    }
+  }
+  object = std::move(kept);
+}
+
+bool is_one_of(std::string_view text, std::initializer_list<std::string_view> words) {
+  return std::ranges::find(words, text) != words.end();
+}
+
+std::optional<PodFault> container_fault(const ContainerFacts& container) {
+  PodFault fault;
+  fault.container = container.name;
+  const std::string& waiting = container.waiting_reason;
+  if (is_one_of(waiting, {"ErrImagePull", "ImagePullBackOff", "InvalidImageName",
+                          "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable"})) {
+    fault.kind = FaultKind::kImagePull;
+    fault.summary = waiting + ": " + container.waiting_message;
+    return fault;
+  }
+  if (is_one_of(waiting, {"CreateContainerConfigError", "CreateContainerError", "RunContainerError",
+                          "PreCreateHookError", "PostStartHookError"})) {
+    fault.kind = FaultKind::kConfigError;
+    fault.summary = waiting + ": " + container.waiting_message;
+    return fault;
+  }
+  if (!container.ended || container.ready) return std::nullopt;
+  const Termination& ended = *container.ended;
+  fault.began_at = ended.ended_at;
+  const bool loops = waiting == "CrashLoopBackOff";
+  if (ended.reason == "OOMKilled" && (loops || container.restarts > 0)) {
+    fault.kind = FaultKind::kOutOfMemory;
+    fault.summary =
+        "killed for want of memory, " + std::to_string(container.restarts) + " restarts so far";
+    return fault;
+  }
+  if (!loops) return std::nullopt;
+  fault.kind = FaultKind::kCrashLoop;
+  fault.summary = "ends with code " + std::to_string(ended.exit_code) + " (" + ended.reason +
+                  ") again and again, " + std::to_string(container.restarts) + " restarts so far";
+  return fault;
+}
+
+}  // namespace
+
+std::optional<WallTime> parse_time(std::string_view text) {
+  const std::string copy(text.substr(0, 40));
+  std::tm parts{};
+  const char* const rest = ::strptime(copy.c_str(), "%Y-%m-%dT%H:%M:%S", &parts);
+  if (rest == nullptr || !(*rest == 'Z' || *rest == '.')) return std::nullopt;
+  return WallTime(std::chrono::seconds(::timegm(&parts)));
+}
+
+std::string format_time(WallTime time) {
+  const std::time_t seconds =
+      std::chrono::duration_cast<std::chrono::seconds>(time.time_since_epoch()).count();
+  std::tm parts{};
+  ::gmtime_r(&seconds, &parts);
+  std::array<char, 32> text{};
+  const size_t n = std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &parts);
+  return {text.data(), n};
+}
+
+PodFacts read_pod(const Object& object) {
+  PodFacts pod;
+  pod.namespace_name = object.namespace_name;
+  pod.name = object.name;
+  pod.uid = object.uid;
+  pod.resource_version = object.resource_version;
+  const Json& metadata = section(object.body, "metadata");
+  const Json& status = section(object.body, "status");
+  pod.node = text_of(section(object.body, "spec"), "nodeName");
+  pod.phase = text_of(status, "phase");
+  pod.deleting = find(metadata, "deletionTimestamp") != nullptr;
+  pod.created_at = parse_time(text_of(metadata, "creationTimestamp"));
+  pod.paused = text_of(section(metadata, "annotations"), pause_annotation) == "true";
+  for (const auto& [key, value] : section(metadata, "labels").items()) {
+    if (value.is_string()) pod.labels[key] = value.get<std::string>();
+  }
+  read_owner(metadata, pod);
+  if (const Json* ready = condition_of(status, "Ready")) {
+    pod.ready = text_of(*ready, "status") == "True";
+    pod.ready_since = parse_time(text_of(*ready, "lastTransitionTime"));
+  }
+  for (const char* list : {"initContainerStatuses", "containerStatuses"}) {
+    const Json* statuses = find_array(status, list);
+    if (statuses == nullptr) continue;
+    for (const Json& each : *statuses) {
+      if (each.is_object()) pod.containers.push_back(read_container(each));
+    }
+  }
+  return pod;
+}
+
+void trim_pod(Json& pod) {
+  keep(pod, {"metadata", "spec", "status"});
+  if (!pod.is_object()) return;
+  if (const auto spec = pod.find("spec"); spec != pod.end()) keep(*spec, {"nodeName"});
+  if (const auto status = pod.find("status"); status != pod.end()) {
+    keep(*status, {"phase", "conditions", "initContainerStatuses", "containerStatuses"});
+  }
+  const auto metadata = pod.find("metadata");
+  if (metadata == pod.end()) return;
+  keep(*metadata, {"namespace", "name", "uid", "resourceVersion", "creationTimestamp",
+                   "deletionTimestamp", "labels", "annotations", "ownerReferences"});
+  if (metadata->is_object() && metadata->contains("annotations")) {
+    keep((*metadata)["annotations"], {pause_annotation});
+  }
+}
+
+NodeFacts read_node(const Object& object) {
+  NodeFacts node;
+  node.name = object.name;
+  if (const Json* ready = condition_of(section(object.body, "status"), "Ready")) {
+    node.ready = text_of(*ready, "status") == "True";
+    node.why = text_of(*ready, "message");
+    node.since = parse_time(text_of(*ready, "lastTransitionTime"));
+  }
+  return node;
+}
+
+void trim_node(Json& node) {
+  keep(node, {"metadata", "status"});
+  if (!node.is_object()) return;
+  if (const auto status = node.find("status"); status != node.end()) keep(*status, {"conditions"});
+  if (const auto metadata = node.find("metadata"); metadata != node.end()) {
+    keep(*metadata, {"name", "uid", "resourceVersion"});
+  }
+}
+
+std::string_view to_string(FaultKind kind) {
+  const auto found = std::ranges::find(kinds, kind, [](const auto& pair) { return pair.first; });
+  return found->second;
+}
+
+std::optional<FaultKind> fault_kind_of(std::string_view name) {
+  const auto found = std::ranges::find(kinds, name, [](const auto& pair) { return pair.second; });
+  if (found == kinds.end()) return std::nullopt;
+  return found->first;
+}
+
+std::optional<PodFault> find_fault(const PodFacts& pod, const NodeFacts* node, WallTime now,
+                                   Duration unready_after) {
+  if (pod.deleting || pod.ended()) return std::nullopt;
+  if (node != nullptr && !node->ready) {
+    return PodFault{.kind = FaultKind::kNodeUnready,
+                    .container = {},
+                    .summary = "node " + node->name + " is not ready: " + node->why,
+                    .began_at = node->since};
+  }
+  for (const ContainerFacts& container : pod.containers) {
+    if (std::optional<PodFault> fault = container_fault(container)) return fault;
+  }
+  const bool running = pod.phase == "Running" && !pod.ready;
+  if (!running || !pod.ready_since || now - *pod.ready_since < unready_after) return std::nullopt;
+  return PodFault{.kind = FaultKind::kUnready,
+                  .container = {},
+                  .summary = "runs and has not been ready for " +
+                             std::to_string(to_ms(now - *pod.ready_since) / 1000) + " s",
+                  .began_at = pod.ready_since};
+}
+
+}  // namespace remora::k8s

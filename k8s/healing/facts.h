@@ -1,0 +1,92 @@
+// What the operator reads out of Kubernetes' objects, as values. Pure; no object crashes it.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "k8s/inject/json_view.h"
+#include "k8s/watch/object.h"
+#include "sidecar/base/clock.h"
+
+namespace remora::k8s {
+
+inline constexpr std::string_view pause_annotation = "remora.dev/pause";
+
+// "2026-01-01T00:00:00Z", also with a fraction; nothing for anything else.
+std::optional<WallTime> parse_time(std::string_view text);
+std::string format_time(WallTime time);
+
+// The end of a container's run.
+struct Termination {
+  int64_t exit_code = 0;
+  std::string reason{};  // "OOMKilled", "Error"
+  std::optional<WallTime> ended_at{};
+};
+
+struct ContainerFacts {
+  std::string name{};
+  bool ready = false;
+  bool running = false;
+  int64_t restarts = 0;
+  std::string waiting_reason{};  // "CrashLoopBackOff"; empty: it doesn't wait
+  std::string waiting_message{};
+  std::optional<Termination> ended{};  // the run that is over now, or the one before
+};
+
+struct PodFacts {
+  std::string namespace_name{};
+  std::string name{};
+  std::string uid{};
+  std::string resource_version{};
+  std::string node{};
+  std::string owner_kind{};  // of its controller; empty: nobody would make it again
+  std::string owner_name{};
+  std::string owner_uid{};
+  std::map<std::string, std::string> labels{};
+  std::string phase{};
+  bool paused = false;    // by annotation
+  bool deleting = false;  // it has a deletionTimestamp
+  bool ready = false;
+  std::optional<WallTime> created_at{};
+  std::optional<WallTime> ready_since{};  // when the condition Ready became what it is
+  std::vector<ContainerFacts> containers{};
+
+  bool ended() const { return phase == "Succeeded" || phase == "Failed"; }
+  std::string owner() const { return owner_kind.empty() ? "" : owner_kind + "/" + owner_name; }
+};
+PodFacts read_pod(const Object& pod);
+// Takes away what read_pod() doesn't look at.
+void trim_pod(Json& pod);
+
+struct NodeFacts {
+  std::string name{};
+  bool ready = true;
+  std::string why{};  // of the condition Ready, when it isn't
+  std::optional<WallTime> since{};
+};
+NodeFacts read_node(const Object& node);
+void trim_node(Json& node);
+
+enum class FaultKind { kCrashLoop, kOutOfMemory, kNodeUnready, kImagePull, kConfigError, kUnready };
+// As in the schema: "crash_loop".
+std::string_view to_string(FaultKind kind);
+std::optional<FaultKind> fault_kind_of(std::string_view name);
+
+struct PodFault {
+  FaultKind kind = FaultKind::kUnready;
+  std::string container{};  // empty: the whole pod
+  std::string summary{};
+  std::optional<WallTime> began_at{};
+};
+
+// The most telling fault of a pod, if it has one: a node that is gone explains everything on it,
+// and a known cause explains that a pod isn't ready. node null: unknown. unready_after: how long a
+// pod may be running and not ready before that alone is one.
+std::optional<PodFault> find_fault(const PodFacts& pod, const NodeFacts* node, WallTime now,
+                                   Duration unready_after);
+
+}  // namespace remora::k8s

@@ -1,0 +1,284 @@
+#include "k8s/healing/plan.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <utility>
+
+#include "k8s/healing/ladder.h"
+
+namespace remora::k8s {
+namespace {
+
+// FNV-1a: a name must be the same in every build and process.
+std::string short_hash(const std::string& text) {
+  uint64_t hash = 0xcbf29ce484222325;
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+  std::array<char, 16> digits{};
+  std::snprintf(digits.data(), digits.size(), "%010llx",
+                static_cast<unsigned long long>(hash & 0xffffffffff));
+  return digits.data();
+}
+
+// The same for the same life of a pod, kind of fault and how often it had it before: an Incident
+// whose creation was not answered is found, not made twice.
+std::string incident_name(const PodFacts& pod, FaultKind kind, int before) {
+  constexpr size_t pod_characters_max = 200;
+  const std::string text =
+      pod.uid + "/" + std::string(to_string(kind)) + "/" + std::to_string(before);
+  return pod.name.substr(0, pod_characters_max) + "-" + short_hash(text);
+}
+
+bool is_open(const IncidentRecord& incident) { return incident.status.ended_at().empty(); }
+
+bool meets(const v1alpha1::Requirement& wanted, const std::map<std::string, std::string>& labels) {
+  const auto label = labels.find(wanted.key());
+  const bool has = label != labels.end();
+  if (wanted.operator_() == "Exists") return has;
+  if (wanted.operator_() == "DoesNotExist") return !has;
+  const bool among =
+      has && std::ranges::find(wanted.values(), label->second) != wanted.values().end();
+  return wanted.operator_() == "In" ? among : !among;
+}
+
+class NamespacePlanner {
+ public:
+  NamespacePlanner(const NamespaceView& view, std::map<std::string, PolicyMemory>& memory)
+      : view_(view), memory_(memory) {}
+
+  NamespacePlan make() {
+    assign_policies();
+    find_faults();
+    count_steps();
+    for (PolicyState& state : states_) set_hold(state);
+    for (const IncidentRecord& incident : view_.incidents) {
+      taken_.insert(incident.status.replacement_uid());
+    }
+    for (const IncidentRecord& incident : view_.incidents) {
+      if (is_open(incident)) {
+        plan_open(incident);
+      } else {
+        plan_ended(incident);
+      }
+    }
+    open_new_ones();
+    for (PolicyState& state : states_) report(state);
+    // Faults that begin by time alone, and limits of steps.
+    if (!view_.policies.empty() || !view_.incidents.empty()) {
+      plan_.look_again = std::chrono::milliseconds(heal_look_again_ms);
+    }
+    return std::move(plan_);
+  }
+
+ private:
+  void assign_policies() {
+    states_.reserve(view_.policies.size());
+    for (const PolicyRecord& policy : view_.policies) states_.push_back({.policy = &policy});
+    for (const auto& [name, pod] : *view_.pods) {
+      // One that is leaving is no more; its owner's next one counts.
+      if (pod.ended() || pod.deleting) continue;
+      const auto found = std::ranges::find_if(states_, [&](const PolicyState& state) {
+        return selects(state.policy->spec.selector(), pod.labels);
+      });
+      if (found == states_.end()) continue;
+      policy_of_[pod.name] = &*found;
+      ++found->pods;
+      if (pod.ready) ++found->ready;
+    }
+  }
+
+  void find_faults() {
+    for (const auto& [name, pod] : *view_.pods) {
+      const auto policy = policy_of_.find(name);
+      if (policy == policy_of_.end()) continue;
+      const auto node = view_.nodes->find(pod.node);
+      const Duration unready_after = duration_of(policy->second->policy->spec.step_timeout());
+      std::optional<PodFault> fault = find_fault(
+          pod, node == view_.nodes->end() ? nullptr : &node->second, view_.now, unready_after);
+      if (fault) faults_[name] = std::move(*fault);
+    }
+  }
+
+  PolicyState* state_named(const std::string& name) {
+    const auto found = std::ranges::find_if(
+        states_, [&](const PolicyState& state) { return state.policy->name == name; });
+    return found == states_.end() ? nullptr : &*found;
+  }
+
+  // Past steps stand in the Incidents: the budget outlives this process. One that is intended
+  // counts for as long as it is, for it may be done at any moment; one that was done counts from
+  // then on.
+  bool counts(const v1alpha1::IncidentStep& step, Duration window) const {
+    if (step.name() != "reschedule" || step.state() == "skipped") return false;
+    if (step.state() == "intended") return true;
+    const auto ended = parse_time(step.ended_at());
+    return ended && view_.now - *ended < window;
+  }
+
+  void count_steps() {
+    for (const IncidentRecord& incident : view_.incidents) {
+      PolicyState* state = state_named(incident.spec.policy());
+      if (state == nullptr) continue;
+      if (is_open(incident)) ++state->open;
+      const Duration window = duration_of(state->policy->spec.budgets().window());
+      for (const v1alpha1::IncidentStep& step : incident.status.steps()) {
+        if (counts(step, window)) ++state->steps_in_window;
+      }
+    }
+  }
+
+  std::string lost_nodes() const {
+    const auto lost =
+        std::ranges::count_if(*view_.nodes, [](const auto& node) { return !node.second.ready; });
+    const auto all = static_cast<int64_t>(view_.nodes->size());
+    if (lost < 2 || lost * 100 <= all * nodes_lost_percent_max) return {};
+    return std::to_string(lost) + " of " + std::to_string(all) +
+           " nodes are not ready: that is no fault of their pods";
+  }
+
+  void set_hold(PolicyState& state) {
+    const v1alpha1::HealingPolicySpec& spec = state.policy->spec;
+    const int sick = state.pods - state.ready;
+    // One that is sick may always be healed, or a single replica never would be.
+    const int allowed =
+        std::max(1, state.pods * (100 - spec.budgets().min_healthy_percent()) / 100);
+    std::optional<WallTime>& sick_until = memory_[state.policy->name].sick_until;
+    if (sick > allowed) sick_until = view_.now;
+    const Duration cool_down = duration_of(spec.budgets().cool_down());
+    if (!view_.out_of_date.empty()) {
+      state.hold = view_.out_of_date;
+    } else if (spec.paused()) {
+      state.hold = "the policy is paused";
+    } else if (std::string lost = lost_nodes(); !lost.empty()) {
+      state.hold = std::move(lost);
+    } else if (sick > allowed) {
+      state.hold = std::to_string(sick) + " of " + std::to_string(state.pods) +
+                   " pods are not ready: too many for healing one by one";
+    } else if (sick_until && view_.now - *sick_until < cool_down) {
+      state.hold = "too many pods were not ready a moment ago: cooling down";
+    }
+  }
+
+  void plan_open(const IncidentRecord& incident) {
+    const auto found = view_.pods->find(incident.spec.pod().name());
+    const bool lives = found != view_.pods->end() && found->second.uid == incident.spec.pod().uid();
+    const PodFacts* pod = lives ? &found->second : nullptr;
+    std::optional<PodFault> fault;
+    PolicyState* state = nullptr;
+    if (pod != nullptr) {
+      if (const auto seen = faults_.find(pod->name); seen != faults_.end()) fault = seen->second;
+      if (const auto policy = policy_of_.find(pod->name); policy != policy_of_.end()) {
+        state = policy->second;
+      }
+      // Another incident's: of two open ones of a pod, each waits for the pod to be well.
+      if (fault && to_string(fault->kind) != incident.spec.fault()) state = nullptr;
+      open_faults_.insert(pod->uid + "/" + incident.spec.fault());
+    } else {
+      state = state_named(incident.spec.policy());
+    }
+    std::vector<const PodFacts*> replacements;
+    for (const auto& [name, other] : *view_.pods) {
+      const bool same_owner = !other.owner_kind.empty() &&
+                              other.owner() == incident.spec.pod().owner() &&
+                              other.uid != incident.spec.pod().uid();
+      if (same_owner && !other.deleting && !other.ended()) replacements.push_back(&other);
+    }
+    plan_incident(incident, pod, fault, {replacements, &taken_}, state, view_.now, plan_);
+  }
+
+  void plan_ended(const IncidentRecord& incident) {
+    constexpr Duration without_policy = std::chrono::hours(24);
+    const PolicyState* state = state_named(incident.spec.policy());
+    const Duration kept =
+        state == nullptr ? without_policy : duration_of(state->policy->spec.incident_retention());
+    const auto ended = parse_time(incident.status.ended_at());
+    if (ended && view_.now - *ended < kept) return;
+    plan_.actions.push_back(DeleteIncident{.name = incident.name, .uid = incident.uid});
+  }
+
+  void open_new_ones() {
+    for (const auto& [name, fault] : faults_) {
+      const PodFacts& pod = view_.pods->at(name);
+      const std::string key = pod.uid + "/" + std::string(to_string(fault.kind));
+      if (open_faults_.contains(key)) continue;
+      const auto before = std::ranges::count_if(view_.incidents, [&](const IncidentRecord& each) {
+        return each.spec.pod().uid() == pod.uid && each.spec.fault() == to_string(fault.kind);
+      });
+      OpenIncident open;
+      open.name = incident_name(pod, fault.kind, static_cast<int>(before));
+      v1alpha1::PodReference& reference = *open.spec.mutable_pod();
+      reference.set_name(pod.name);
+      reference.set_uid(pod.uid);
+      reference.set_node(pod.node);
+      reference.set_owner(pod.owner());
+      open.spec.set_container(fault.container);
+      open.spec.set_fault(std::string(to_string(fault.kind)));
+      open.spec.set_summary(fault.summary);
+      open.spec.set_policy(policy_of_.at(name)->policy->name);
+      open.spec.set_detected_at(format_time(view_.now));
+      if (fault.began_at) open.spec.set_began_at(format_time(*fault.began_at));
+      plan_.actions.push_back(std::move(open));
+    }
+  }
+
+  void report(PolicyState& state) {
+    v1alpha1::HealingPolicyStatus status;
+    status.set_observed_generation(state.policy->generation);
+    status.set_pods(state.pods);
+    status.set_ready_pods(state.ready);
+    status.set_open_incidents(state.open);
+    status.set_hold(state.hold);
+    if (status.SerializeAsString() == state.policy->status.SerializeAsString()) return;
+    plan_.actions.push_back(UpdatePolicy{.name = state.policy->name, .status = std::move(status)});
+  }
+
+  const NamespaceView& view_;
+  std::map<std::string, PolicyMemory>& memory_;
+  NamespacePlan plan_;
+  std::vector<PolicyState> states_;
+  std::map<std::string, PolicyState*> policy_of_;  // by pod
+  std::map<std::string, PodFault> faults_;         // by pod
+  std::set<std::string> open_faults_;              // "uid/kind"
+  std::set<std::string> taken_;                    // UIDs of pods that replace one already
+};
+
+}  // namespace
+
+bool selects(const v1alpha1::Selector& selector, const std::map<std::string, std::string>& labels) {
+  for (const auto& [key, value] : selector.match_labels()) {
+    const auto label = labels.find(key);
+    if (label == labels.end() || label->second != value) return false;
+  }
+  return std::ranges::all_of(selector.match_expressions(), [&](const v1alpha1::Requirement& each) {
+    return meets(each, labels);
+  });
+}
+
+NamespacePlan plan_namespace(const NamespaceView& view,
+                             std::map<std::string, PolicyMemory>& memory) {
+  return NamespacePlanner(view, memory).make();
+}
+
+UpdateIncident after_eviction(IncidentRecord incident, EvictOutcome outcome,
+                              const std::string& message, WallTime now) {
+  v1alpha1::IncidentStatus& status = incident.status;
+  UpdateIncident update;
+  update.message = message;
+  if (outcome == EvictOutcome::kRefused || outcome == EvictOutcome::kFailed) {
+    status.set_phase("Held");
+    status.set_hold(message);
+    update.reason = "RemoraHeld";
+  } else if (status.steps_size() > 0) {
+    v1alpha1::IncidentStep& step = *status.mutable_steps(status.steps_size() - 1);
+    step.set_state("done");
+    step.set_ended_at(format_time(now));
+    step.set_message(message);
+    status.set_phase("Healing");
+    status.clear_hold();
+    update.reason = "RemoraRescheduled";
+  }
+  update.incident = std::move(incident);
+  return update;
+}
+
+}  // namespace remora::k8s

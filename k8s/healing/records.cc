@@ -1,0 +1,155 @@
+#include "k8s/healing/records.h"
+
+#include <array>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "k8s/resources/crds.h"
+#include "k8s/resources/message_json.h"
+
+namespace remora::k8s {
+namespace {
+
+constexpr size_t event_message_bytes_max = 1000;
+constexpr size_t event_name_bytes_max = 200;
+
+std::string api_version() {
+  return std::string(resource_group) + "/" + std::string(resource_version);
+}
+
+const Json& member(const Json& object, std::string_view key) {
+  static const Json empty = Json::object();
+  const Json* found = find_object(object, key);
+  return found == nullptr ? empty : *found;
+}
+
+ObjectPath path_of(const char* plural, const std::string& namespace_name, const std::string& name) {
+  return {.group = std::string(resource_group),
+          .version = std::string(resource_version),
+          .plural = plural,
+          .namespace_name = namespace_name,
+          .name = name};
+}
+
+std::string hash_text(const std::string& text) {
+  uint64_t hash = 0xcbf29ce484222325;
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+  std::array<char, 24> digits{};
+  std::snprintf(digits.data(), digits.size(), "%016llx", static_cast<unsigned long long>(hash));
+  return digits.data();
+}
+
+}  // namespace
+
+Result<PolicyRecord> read_policy(const Json& object) {
+  PolicyRecord policy;
+  const Json& metadata = member(object, "metadata");
+  policy.name = text_of(metadata, "name");
+  policy.resource_version = text_of(metadata, "resourceVersion");
+  policy.generation = integer_of(metadata, "generation").value_or(0);
+  if (Result<void> read = read_message(member(object, "spec"), policy.spec); !read) {
+    return std::unexpected(std::move(read.error()).with_context("spec"));
+  }
+  // What we wrote ourselves; what can't be read is written anew.
+  if (!read_message(member(object, "status"), policy.status)) policy.status.Clear();
+  return policy;
+}
+
+Result<IncidentRecord> read_incident(const Json& object) {
+  IncidentRecord incident;
+  const Json& metadata = member(object, "metadata");
+  incident.name = text_of(metadata, "name");
+  incident.uid = text_of(metadata, "uid");
+  incident.resource_version = text_of(metadata, "resourceVersion");
+  if (Result<void> read = read_message(member(object, "spec"), incident.spec); !read) {
+    return std::unexpected(std::move(read.error()).with_context("spec"));
+  }
+  if (Result<void> read = read_message(member(object, "status"), incident.status); !read) {
+    return std::unexpected(std::move(read.error()).with_context("status"));
+  }
+  return incident;
+}
+
+ObjectPath incident_path(const std::string& namespace_name, const std::string& name) {
+  return path_of("incidents", namespace_name, name);
+}
+
+ObjectPath policy_path(const std::string& namespace_name, const std::string& name) {
+  return path_of("healingpolicies", namespace_name, name);
+}
+
+std::string incident_text(const std::string& namespace_name, const OpenIncident& open) {
+  return Json{{"apiVersion", api_version()},
+              {"kind", "Incident"},
+              {"metadata", {{"name", open.name}, {"namespace", namespace_name}}},
+              {"spec", write_message(open.spec)}}
+      .dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+std::string incident_status_text(const IncidentRecord& incident) {
+  Json status = write_message(incident.status);
+  // A merge patch takes away only what it names.
+  for (const char* key : {"hold", "endedAt"}) {
+    if (!status.contains(key)) status[key] = nullptr;
+  }
+  return Json{{"metadata", {{"resourceVersion", incident.resource_version}}},
+              {"status", std::move(status)}}
+      .dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+std::string policy_status_text(const std::string& namespace_name, const UpdatePolicy& update) {
+  Json status = write_message(update.status);
+  for (const char* key : {"pods", "readyPods", "openIncidents"}) {
+    if (!status.contains(key)) status[key] = 0;
+  }
+  return Json{{"apiVersion", api_version()},
+              {"kind", "HealingPolicy"},
+              {"metadata", {{"name", update.name}, {"namespace", namespace_name}}},
+              {"status", std::move(status)}}
+      .dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+std::string incident_event(const std::string& namespace_name, const IncidentRecord& incident,
+                           const std::string& reason, const std::string& message,
+                           const std::string& instance, WallTime now) {
+  const v1alpha1::PodReference& pod = incident.spec.pod();
+  const std::string what = incident.name + "/" + reason + "/" +
+                           std::to_string(incident.status.steps_size()) + "/" + message;
+  const bool warns = reason == "RemoraFault" || reason == "RemoraAlert" || reason == "RemoraHeld";
+  const std::string time = format_time(now);
+  return Json{{"apiVersion", "v1"},
+              {"kind", "Event"},
+              {"metadata",
+               {{"name", pod.name().substr(0, event_name_bytes_max) + "." + hash_text(what)},
+                {"namespace", namespace_name}}},
+              {"involvedObject",
+               {{"apiVersion", "v1"},
+                {"kind", "Pod"},
+                {"namespace", namespace_name},
+                {"name", pod.name()},
+                {"uid", pod.uid()}}},
+              {"related",
+               {{"apiVersion", api_version()},
+                {"kind", "Incident"},
+                {"namespace", namespace_name},
+                {"name", incident.name},
+                {"uid", incident.uid}}},
+              {"reason", reason},
+              {"action", "Heal"},
+              {"message", message.substr(0, event_message_bytes_max)},
+              {"type", warns ? "Warning" : "Normal"},
+              {"count", 1},
+              {"firstTimestamp", time},
+              {"lastTimestamp", time},
+              {"source", {{"component", "remora-operator"}, {"host", instance}}},
+              {"reportingComponent", "remora-operator"},
+              {"reportingInstance", instance}}
+      .dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+bool is_newer(const std::string& a, const std::string& b) {
+  return a.size() != b.size() ? a.size() > b.size() : a > b;
+}
+
+}  // namespace remora::k8s

@@ -1,0 +1,51 @@
+// Any bytes as an object of the cluster: a pod, a node, a policy, an Incident, a Lease. Never a
+// crash; what is read of a pod is the same after it was trimmed, and what is read of a resource
+// comes back from what is written.
+#include <cstdint>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+#include <string_view>
+
+#include "k8s/healing/facts.h"
+#include "k8s/healing/records.h"
+#include "k8s/lease/lease_record.h"
+#include "k8s/resources/message_json.h"
+
+using remora::k8s::Json;
+
+namespace {
+
+void check_pod(const Json& body) {
+  const remora::k8s::ObjectPtr whole = remora::k8s::make_object(body);
+  Json small = body;
+  remora::k8s::trim_pod(small);
+  const remora::k8s::ObjectPtr trimmed = remora::k8s::make_object(std::move(small));
+  if ((whole == nullptr) != (trimmed == nullptr)) std::abort();
+  if (whole == nullptr) return;
+  const remora::k8s::PodFacts a = remora::k8s::read_pod(*whole);
+  const remora::k8s::PodFacts b = remora::k8s::read_pod(*trimmed);
+  if (a.phase != b.phase || a.ready != b.ready || a.paused != b.paused || a.owner() != b.owner() ||
+      a.containers.size() != b.containers.size()) {
+    std::abort();
+  }
+  static_cast<void>(remora::k8s::find_fault(b, nullptr, {}, {}));
+  static_cast<void>(remora::k8s::read_node(*whole));
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const std::string_view text(reinterpret_cast<const char*>(data), size);
+  static_cast<void>(remora::k8s::read_lease(text));
+  Json body = Json::parse(text, nullptr, false);
+  if (body.is_discarded()) return 0;
+  check_pod(body);
+  if (const auto policy = remora::k8s::read_policy(body)) {
+    remora::k8s::v1alpha1::HealingPolicySpec again;
+    if (!remora::k8s::read_message(remora::k8s::write_message(policy->spec), again)) std::abort();
+  }
+  if (const auto incident = remora::k8s::read_incident(body)) {
+    if (remora::k8s::incident_status_text(*incident).empty()) std::abort();
+  }
+  return 0;
+}
