@@ -155,8 +155,8 @@ class Backend {
   std::unordered_map<int, std::unique_ptr<Connection>> connections_;
 };
 
-int run(uint16_t port) {
-  auto listener = listen_loopback(port);
+int run(uint16_t port, const std::string& host) {
+  auto listener = listen_on(port, host);
   auto epoll = make_epoll();
   Error error;
   if (!listener) {
@@ -176,7 +176,9 @@ int run(uint16_t port) {
 int main(int argc, char** argv) {
   CLI::App app{"HTTP/1.1 backend for benchmarks"};
   uint16_t port = 0;
-  app.add_option("--port", port, "loopback port")->required();
+  std::string host = remora::bench::loopback_host;
+  app.add_option("--port", port)->required();
+  app.add_option("--address", host, "IPv4; default: the loopback address");
   CLI11_PARSE(app, argc, argv);
-  return remora::bench::run(port);
+  return remora::bench::run(port, host);
 }

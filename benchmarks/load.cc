@@ -1,7 +1,7 @@
-// bench_load: measures a server on 127.0.0.1 and prints one JSON object.
+// bench_load: measures a server and prints one JSON object.
 //
-//   bench_load run   --port P [--connections N] [--requests R] [--rate PER_SECOND] [--warmup W]
-//                    [--path /] [--cpu-pid PID]...
+//   bench_load run   --port P [--address A] [--connections N] [--requests R] [--rate PER_SECOND]
+//                    [--warmup W] [--path /] [--cpu-pid PID]...
 //   bench_load start --port P [--cpu N] -- COMMAND...   exec to the first 200, in milliseconds
 #include <CLI/CLI.hpp>
 #include <cstdio>
@@ -67,6 +67,7 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   RunOptions options;
   CLI::App* load = app.add_subcommand("run", "send requests and report latency and CPU");
+  load->add_option("--address", options.plan.address, "IPv4; default: the loopback address");
   load->add_option("--port", options.plan.port)->required();
   load->add_option("--path", options.plan.path);
   load->add_option("--connections", options.plan.connections)->check(CLI::Range(1, 10'000));

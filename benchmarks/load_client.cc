@@ -17,8 +17,11 @@ constexpr size_t reply_head_bytes_max = 64 * 1024;
 
 LoadClient::LoadClient(const Clock& clock, const LoadPlan& plan)
     : clock_(clock), plan_(plan), events_(plan.connections), buffer_(read_size_bytes) {
-  request_.append("GET ").append(plan.path).append(" HTTP/1.1\r\nhost: 127.0.0.1:");
-  request_.append(std::to_string(plan.port)).append("\r\nuser-agent: bench_load\r\n\r\n");
+  request_.append("GET ").append(plan.path).append(" HTTP/1.1\r\nhost: ");
+  request_.append(plan.address)
+      .append(":")
+      .append(std::to_string(plan.port))
+      .append("\r\nuser-agent: bench_load\r\n\r\n");
 }
 
 Result<void> LoadClient::connect() {
@@ -34,7 +37,7 @@ Result<void> LoadClient::connect() {
 }
 
 Result<void> LoadClient::open(Connection& connection) {
-  auto fd = connect_loopback(plan_.port);
+  auto fd = connect_to(plan_.port, plan_.address);
   if (!fd) return std::unexpected(fd.error());
   ::fcntl(fd->get(), F_SETFL, O_NONBLOCK);
   watch(epoll_.get(), EPOLL_CTL_ADD, fd->get(), EPOLLIN, &connection);

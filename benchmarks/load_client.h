@@ -22,6 +22,7 @@
 namespace remora::bench {
 
 struct LoadPlan {
+  std::string address = "127.0.0.1";
   uint16_t port = 0;
   std::string path = "/";
   size_t connections = 1;

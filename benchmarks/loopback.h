@@ -1,5 +1,6 @@
-// Sockets of the benchmark programs: IPv4 loopback only, so that a slip in a port number never
-// sends load to another machine. Independent of sidecar/net, whose cost is what is measured.
+// Sockets of the benchmark programs: the IPv4 loopback address unless another one is named, so that
+// a slip in a port number never sends load to another machine. Independent of sidecar/net, whose
+// cost is what is measured.
 #pragma once
 
 #include <cerrno>
@@ -19,11 +20,16 @@ namespace remora::bench {
 
 inline constexpr int listen_backlog_max = 1024;
 
-inline sockaddr_in loopback_address(uint16_t port) {
+inline constexpr const char* loopback_host = "127.0.0.1";
+
+inline Result<sockaddr_in> address_of(uint16_t port, const std::string& host) {
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_port = htons(port);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  if (::inet_pton(AF_INET, host.c_str(), &address.sin_addr) != 1) {
+    return make_error(ErrorCode::kInvalidArgument, ErrorSource::kConfig,
+                      host + " is no IPv4 address");
+  }
   return address;
 }
 
@@ -32,27 +38,31 @@ inline void set_no_delay(int fd) {
   ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
-// A non-blocking listener on 127.0.0.1:port.
-inline Result<UniqueFd> listen_loopback(uint16_t port) {
+// A non-blocking listener.
+inline Result<UniqueFd> listen_on(uint16_t port, const std::string& host = loopback_host) {
+  const Result<sockaddr_in> address = address_of(port, host);
+  if (!address) return std::unexpected(address.error());
   UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!fd) return std::unexpected(error_from_errno(errno, "socket"));
   const int on = 1;
   ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  const sockaddr_in address = loopback_address(port);
-  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
+  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address) != 0 ||
       ::listen(fd.get(), listen_backlog_max) != 0) {
-    return std::unexpected(error_from_errno(errno, "listen on 127.0.0.1:" + std::to_string(port)));
+    return std::unexpected(
+        error_from_errno(errno, "listen on " + host + ":" + std::to_string(port)));
   }
   return fd;
 }
 
-// A connected, then non-blocking, socket to 127.0.0.1:port. Blocks only for the loopback handshake.
-inline Result<UniqueFd> connect_loopback(uint16_t port) {
+// A connected socket. Blocks for the handshake.
+inline Result<UniqueFd> connect_to(uint16_t port, const std::string& host = loopback_host) {
+  const Result<sockaddr_in> address = address_of(port, host);
+  if (!address) return std::unexpected(address.error());
   UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!fd) return std::unexpected(error_from_errno(errno, "socket"));
-  const sockaddr_in address = loopback_address(port);
-  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
-    return std::unexpected(error_from_errno(errno, "connect to 127.0.0.1:" + std::to_string(port)));
+  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address) != 0) {
+    return std::unexpected(
+        error_from_errno(errno, "connect to " + host + ":" + std::to_string(port)));
   }
   set_no_delay(fd.get());
   return fd;

@@ -70,7 +70,7 @@ class Relay {
     for (;;) {
       UniqueFd caller(::accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
       if (!caller) return;
-      auto backend = connect_loopback(backend_port_);
+      auto backend = connect_to(backend_port_);
       if (!backend) continue;
       ::fcntl(backend->get(), F_SETFL, O_NONBLOCK);
       set_no_delay(caller.get());
@@ -130,7 +130,7 @@ class Relay {
 };
 
 int run(uint16_t port, uint16_t backend_port) {
-  auto listener = listen_loopback(port);
+  auto listener = listen_on(port);
   auto epoll = make_epoll();
   Error error;
   if (!listener) {

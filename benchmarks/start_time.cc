@@ -25,7 +25,7 @@ void pause_between_polls() {
 }
 
 bool answers_200(uint16_t port) {
-  const auto fd = connect_loopback(port);
+  const auto fd = connect_to(port);
   if (!fd) return false;
   const timeval limit{reply_wait_ms_max / 1000, 0};
   ::setsockopt(fd->get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
@@ -69,7 +69,7 @@ void stop(const Clock& clock, pid_t child) {
 }  // namespace
 
 Result<Duration> time_to_first_reply(const Clock& clock, const StartPlan& plan) {
-  if (connect_loopback(plan.port)) {
+  if (connect_to(plan.port)) {
     return make_error(ErrorCode::kUnavailable, ErrorSource::kInternal,
                       "something listens on port " + std::to_string(plan.port) + " already");
   }

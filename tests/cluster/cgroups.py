@@ -1,6 +1,7 @@
 """Control groups of a machine: one group in every version 1 hierarchy, the root of all groups that
 the machine sees. They outlive the processes in them, so taking them away is a step of its own."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -12,6 +13,8 @@ ROOT = pathlib.Path("/sys/fs/cgroup")
 # A group can't be removed until the kernel has buried the last process in it.
 REMOVE_TRIES_MAX = 100
 REMOVE_PAUSE_S = 0.1
+# What the kernel gives a new group, and the most it takes (cgroup v1, cpu.shares).
+CPU_SHARES_DEFAULT, CPU_SHARES_MAX = 1024, 262144
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +64,20 @@ def make(name):
                 (folder / setting).write_text((folder.parent / setting).read_text())
         folders.append(str(folder))
     return folders
+
+
+@contextlib.contextmanager
+def first_in_line(names):
+    """What runs in these groups gets the cores before whatever else the machine does."""
+    places = [ROOT / one.folder / name / "cpu.shares" for one in of_this_machine() for name in names]
+    places = [place for place in places if place.exists()]
+    try:
+        for place in places:
+            place.write_text(str(CPU_SHARES_MAX))
+        yield
+    finally:
+        for place in places:
+            place.write_text(str(CPU_SHARES_DEFAULT))
 
 
 def remaining(name):

@@ -4,6 +4,7 @@
   down               ends it and gives back everything it took from this machine
   test [PYTEST…]     the suite, on the cluster that is up, or on one of its own
   shell [COMMAND…]   a shell (or one command) in the cluster's network, kubectl and KUBECONFIG set
+  bench [--quick]    latency with and without a sidecar, beside Envoy (bench.py)
   cached             whether a cluster can be had at once; else it says what is missing (exit 1)
   load ARCHIVE…      container images (OCI or Docker archives) onto every node
   node NAME kill|up|cut|join|stop SERVICE|start SERVICE|run COMMAND…
@@ -385,6 +386,20 @@ def inside(cluster, argv, **environment):
                           env={**cluster.environment(), **environment}).returncode
 
 
+def command_bench(options, clock):
+    import bench  # Needs what only a build of the product leaves.
+    cluster = opened(clock, must_be_up=False)
+    recipe = bench.image()
+    images.ready(cluster.where, recipe, cluster.programs)
+    with up_for_a_while(cluster, clock):
+        cluster.load_recipe(recipe)
+        cluster.load_image(images.PRODUCT_ARCHIVE)
+        with cgroups.first_in_line([cluster.where.cgroup(one.name) for one in cluster.nodes]):
+            return inside(cluster, [
+                sys.executable, "-B", str(layout.HERE / "bench.py"), *options.words,
+                f"--product={images.reference_in(images.PRODUCT_ARCHIVE)}"])
+
+
 def parse(words):
     parser = argparse.ArgumentParser(prog="./dev cluster", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -394,15 +409,16 @@ def parse(words):
     verbs.add_parser("down")
     verbs.add_parser("logs")
     verbs.add_parser("cached")
-    verbs.add_parser("test")
+    for name in ("test", "bench"):
+        verbs.add_parser(name)
     verbs.add_parser("shell").add_argument("command", nargs=argparse.REMAINDER)
     verbs.add_parser("load").add_argument("archives", nargs="+")
     one = verbs.add_parser("node")
     one.add_argument("name")
     one.add_argument("what", choices=("kill", "up", "cut", "join", "stop", "start", "run"))
     one.add_argument("words", nargs=argparse.REMAINDER)
-    if words[:1] == ["test"]:
-        # Everything after `test` is pytest's.
+    if words[:1] in (["test"], ["bench"]):
+        # Everything after `test` is pytest's, and after `bench` the benchmark's.
         options = parser.parse_args(words[:1])
         options.words = words[1:]
         return options
