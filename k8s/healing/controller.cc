@@ -168,7 +168,7 @@ NamespaceView HealingController::view_of(const std::string& namespace_name,
   view.pods = &place.pods;
   view.nodes = &nodes_;
   for (const auto& [name, policy] : place.policies) view.policies.push_back(policy);
-  for (const auto& [name, incident] : place.incidents) view.incidents.push_back(incident);
+  view.incidents = &place.incidents;
   view.out_of_date = out_of_date();
   view.now = loop_.clock().wall_now();
   return view;

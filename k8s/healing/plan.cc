@@ -51,10 +51,10 @@ class NamespacePlanner {
     find_faults();
     count_steps();
     for (PolicyState& state : states_) set_hold(state);
-    for (const IncidentRecord& incident : view_.incidents) {
+    for (const auto& [name, incident] : *view_.incidents) {
       taken_.insert(incident.status.replacement_uid());
     }
-    for (const IncidentRecord& incident : view_.incidents) {
+    for (const auto& [name, incident] : *view_.incidents) {
       if (is_open(incident)) {
         plan_open(incident);
       } else {
@@ -64,7 +64,7 @@ class NamespacePlanner {
     open_new_ones();
     for (PolicyState& state : states_) report(state);
     // Faults that begin by time alone, and limits of steps.
-    if (!view_.policies.empty() || !view_.incidents.empty()) {
+    if (!view_.policies.empty() || !view_.incidents->empty()) {
       plan_.look_again = std::chrono::milliseconds(heal_look_again_ms);
     }
     return std::move(plan_);
@@ -116,7 +116,7 @@ class NamespacePlanner {
   }
 
   void count_steps() {
-    for (const IncidentRecord& incident : view_.incidents) {
+    for (const auto& [name, incident] : *view_.incidents) {
       PolicyState* state = state_named(incident.spec.policy());
       if (state == nullptr) continue;
       if (is_open(incident)) ++state->open;
@@ -186,11 +186,13 @@ class NamespacePlanner {
     plan_incident(incident, pod, fault, {replacements, &taken_}, state, view_.now, plan_);
   }
 
+  // Its steps may still count: it is kept for the window of the budget at least.
   void plan_ended(const IncidentRecord& incident) {
-    constexpr Duration without_policy = std::chrono::hours(24);
-    const PolicyState* state = state_named(incident.spec.policy());
-    const Duration kept =
-        state == nullptr ? without_policy : duration_of(state->policy->spec.incident_retention());
+    Duration kept = std::chrono::hours(24);
+    if (const PolicyState* state = state_named(incident.spec.policy()); state != nullptr) {
+      const v1alpha1::HealingPolicySpec& spec = state->policy->spec;
+      kept = std::max(duration_of(spec.incident_retention()), duration_of(spec.budgets().window()));
+    }
     const auto ended = parse_time(incident.status.ended_at());
     if (ended && view_.now - *ended < kept) return;
     plan_.actions.push_back(DeleteIncident{.name = incident.name, .uid = incident.uid});
@@ -201,8 +203,9 @@ class NamespacePlanner {
       const PodFacts& pod = view_.pods->at(name);
       const std::string key = pod.uid + "/" + std::string(to_string(fault.kind));
       if (open_faults_.contains(key)) continue;
-      const auto before = std::ranges::count_if(view_.incidents, [&](const IncidentRecord& each) {
-        return each.spec.pod().uid() == pod.uid && each.spec.fault() == to_string(fault.kind);
+      const auto before = std::ranges::count_if(*view_.incidents, [&](const auto& each) {
+        const v1alpha1::IncidentSpec& spec = each.second.spec;
+        return spec.pod().uid() == pod.uid && spec.fault() == to_string(fault.kind);
       });
       OpenIncident open;
       open.name = incident_name(pod, fault.kind, static_cast<int>(before));

@@ -50,10 +50,10 @@ struct PolicyMemory {
 
 struct NamespaceView {
   std::string name;
-  const std::map<std::string, PodFacts>* pods = nullptr;    // by name
-  const std::map<std::string, NodeFacts>* nodes = nullptr;  // by name
-  std::vector<PolicyRecord> policies;                       // by name
-  std::vector<IncidentRecord> incidents;
+  const std::map<std::string, PodFacts>* pods = nullptr;             // by name
+  const std::map<std::string, NodeFacts>* nodes = nullptr;           // by name
+  const std::map<std::string, IncidentRecord>* incidents = nullptr;  // by name
+  std::vector<PolicyRecord> policies;                                // by name
   std::string out_of_date;  // why what is seen may be; empty: it isn't
   WallTime now{};
 };

@@ -13,6 +13,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
+constexpr uint64_t seeds = 10'000;
+
 // Ten pods on four nodes through random lives: nodes come and go, pods crash and recover, evictions
 // are refused, the operator starts anew. Nothing may be evicted beyond the rules, and every
 // Incident ends once the world is well.
@@ -21,7 +23,7 @@ void live(uint64_t seed) {
   const auto chance = [&](int percent) { return static_cast<int>(random() % 100) < percent; };
   World world;
   world.set_policy(R"({"selector":{},"budgets":{"minHealthyPercent":50,"stepsMax":3,
-                       "window":"10m","coolDown":"60s"}})");
+                       "window":"10m","coolDown":"60s"},"incidentRetention":"1m"})");
   for (int i = 0; i < 10; ++i) {
     world.add_pod("a" + std::to_string(i), "n" + std::to_string(i % 4 + 1));
   }
@@ -71,7 +73,7 @@ void live(uint64_t seed) {
 }
 
 TEST(PlanSimulationTest, BudgetsHoldAndEveryIncidentEndsOverManyLives) {
-  for (uint64_t seed = 1; seed <= 500 && !testing::Test::HasFatalFailure(); ++seed) live(seed);
+  for (uint64_t seed = 1; seed <= seeds && !testing::Test::HasFatalFailure(); ++seed) live(seed);
 }
 
 }  // namespace

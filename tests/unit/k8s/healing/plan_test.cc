@@ -155,6 +155,27 @@ TEST_F(PlanTest, ABudgetOfStepsHoldsForItsWindow) {
   EXPECT_EQ(world_.evicted.size(), 4u);
 }
 
+TEST_F(PlanTest, AnIncidentWhoseStepsStillCountIsKept) {
+  world_.set_policy(R"({"selector":{},"incidentRetention":"1m",
+                        "budgets":{"minHealthyPercent":0,"stepsMax":1,"window":"10m"}})");
+  world_.add_pod("a", "n1");
+  world_.lose_node("n1");
+  world_.settle();
+  world_.add_pod("b", "n2");
+  world_.pass(1s);
+  ASSERT_NE(world_.only(), nullptr);
+  EXPECT_EQ(world_.only()->status.phase(), "Resolved");
+  world_.pass(2min);
+  world_.lose_node("n2");
+  world_.settle();
+  EXPECT_EQ(world_.evicted.size(), 1u) << "the budget was forgotten with the first Incident";
+  EXPECT_EQ(world_.incidents.size(), 2u);
+  world_.nodes["n1"].ready = true;
+  world_.pass(9min);
+  EXPECT_EQ(world_.evicted.size(), 2u);
+  EXPECT_EQ(world_.incidents.size(), 1u);
+}
+
 TEST_F(PlanTest, ManyLostNodesAreTheControlPlanesOwnTrouble) {
   world_.set_policy(R"({"selector":{},"budgets":{"minHealthyPercent":0,"stepsMax":100}})");
   for (const char* node : {"n1", "n2", "n3"}) {

@@ -68,7 +68,7 @@ class World {
     view.pods = &pods;
     view.nodes = &nodes;
     view.policies = policies;
-    for (const auto& [name, incident] : incidents) view.incidents.push_back(incident);
+    view.incidents = &incidents;
     view.out_of_date = out_of_date;
     view.now = now;
     return plan_namespace(view, memory);
