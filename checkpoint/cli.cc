@@ -15,6 +15,7 @@
 #include "checkpoint/local_store.h"
 #include "checkpoint/restore.h"
 #include "checkpoint/verify.h"
+#include "sidecar/base/exit_codes.h"
 
 namespace remora::checkpoint {
 namespace {
@@ -297,7 +298,7 @@ Result<int> verify(const Arguments& arguments) {
     }
     print_verdicts(*report);
   }
-  return report->damaged() || !salvaged.empty() ? exit_damaged : exit_ok;
+  return report->damaged() || !salvaged.empty() ? exit_not_good : exit_ok;
 }
 
 Result<int> restore(const Arguments& arguments) {

@@ -42,7 +42,7 @@ value and what to write instead. An unknown `remora.dev/` name is an error.
 | Interception | needs | what passes Remora |
 |---|---|---|
 | `transparent` | an init container that runs as root with `NET_ADMIN`, so a namespace at the Pod Security level `privileged` | all TCP connections to and from the pod but the excluded ones |
-| `explicit` | nothing: runs at the level `restricted` | callers that use the sidecar's inbound port (name it as the Service's `targetPort`: `remora-inbound`), and calls that honour `HTTP_PROXY` |
+| `explicit` | nothing: runs at the level `restricted` | callers that use the sidecar's ports: name as the Service's `targetPort` `remora-inbound` for the first port of the first agent and `remora-PORT` for each other PORT of an agent; and calls that honour `HTTP_PROXY` |
 | `none` | nothing | nothing; probes and processes are watched all the same |
 
 In a namespace at `baseline` or `restricted` a pod that does not choose gets `explicit`.

@@ -287,9 +287,12 @@ std::vector<Override> pod_overrides(const Injected& injected, const InjectedAgen
   section("interception", to_json(injected.interception()));
   section("outbound", to_json(injected.outbound()));
   section("pod", to_json(injected.pod()));
-  overrides.push_back({.key = "inbound.listen",
-                       .values = {":" + std::to_string(injected.interception().inbound_port())},
-                       .origin = origin});
+  const bool has_own = agent.ports_size() > 0 && agent.ports(0).inbound_port() != 0;
+  overrides.push_back(
+      {.key = "inbound.listen",
+       .values = {":" + std::to_string(has_own ? agent.ports(0).inbound_port()
+                                               : injected.interception().inbound_port())},
+       .origin = origin});
   const auto set_default = [&](std::string key, std::string value) {
     overrides.push_back({.key = std::move(key),
                          .values = {std::move(value)},

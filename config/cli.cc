@@ -8,13 +8,10 @@
 
 #include "config/load.h"
 #include "config/reference.h"
+#include "sidecar/base/exit_codes.h"
 
 namespace remora::config {
 namespace {
-
-constexpr int exit_good = 0;
-constexpr int exit_problems = 1;
-constexpr int exit_usage = 2;
 
 struct ValidateOptions {
   std::string file;
@@ -47,7 +44,7 @@ int run_validate(const ValidateOptions& options) {
   if (options.schema) {
     const std::string reference = render_reference();
     std::fwrite(reference.data(), 1, reference.size(), stdout);
-    return exit_good;
+    return exit_ok;
   }
   if (options.file.empty()) {
     std::fputs("remora validate: no file given; write remora validate FILE\n", stderr);
@@ -65,7 +62,7 @@ int run_validate(const ValidateOptions& options) {
   } else {
     for (const Problem& problem : loaded->problems) print(format_problem(problem));
   }
-  return loaded->ok() ? exit_good : exit_problems;
+  return loaded->ok() ? exit_ok : exit_failed;
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "config/defaults.h"
+#include "config/gateway.h"
 #include "config/load.h"
 #include "config/scalar.h"
 #include "sidecar/net/address_ranges.h"
@@ -74,6 +75,7 @@ class Validator {
     check_admin();
     check_pod_ports();
     check_exclusions();
+    check_gateways();
   }
 
  private:
@@ -394,6 +396,9 @@ class Validator {
     }
     if (config_.has_outbound()) {
       ports.emplace_back("outbound.proxyPort", config_.outbound().proxy_port());
+      for (int i = 0; i < std::min(config_.outbound().gateways_size(), gateways_max); ++i) {
+        ports.emplace_back("outbound.gatewayPort", config_.outbound().gateway_port() + i);
+      }
     }
     if (config_.has_pod()) ports.emplace_back("pod.healthPort", config_.pod().health_port());
     for (const auto& [path, port] : ports) {
@@ -428,12 +433,29 @@ class Validator {
     }
   }
 
+  void check_gateways() {
+    const Outbound& outbound = config_.outbound();
+    check_count(outbound.gateways_size(), gateways_max, "outbound.gateways",
+                "keep the ones that are used");
+    std::map<std::string, int> seen;
+    for (int i = 0; i < outbound.gateways_size(); ++i) {
+      const std::string path = item("outbound.gateways", i);
+      if (!all_good(path)) continue;
+      const Parsed<Gateway> gateway = parse_gateway(outbound.gateways(i));
+      if (!gateway) {
+        reporter_.add(path, gateway.error().message, gateway.error().mend);
+      } else if (!seen.emplace(gateway->variable, i).second) {
+        reporter_.add(path, gateway->variable + " is there already", "name it once");
+      }
+    }
+  }
+
   // Each entry is a rule that every new connection passes.
-  void check_count(int count, size_t most, const std::string& list) {
+  void check_count(int count, size_t most, const std::string& list,
+                   const std::string& mend = "join neighbours into ranges or networks") {
     if (static_cast<size_t>(count) <= most || !all_good(list)) return;
-    reporter_.add(list,
-                  "has " + std::to_string(count) + " entries, at most " + std::to_string(most),
-                  "join neighbours into ranges or networks");
+    reporter_.add(
+        list, "has " + std::to_string(count) + " entries, at most " + std::to_string(most), mend);
   }
 
   void check_port_ranges(const google::protobuf::RepeatedPtrField<std::string>& ranges,

@@ -10,6 +10,7 @@
 #include "sidecar/app/live_snapshot.h"
 #include "sidecar/app/run.h"
 #include "sidecar/app/sidecar.h"
+#include "sidecar/base/exit_codes.h"
 #include "sidecar/heal/incident_cli.h"
 #include "sidecar/intercept/cli.h"
 #include "sidecar/pod/hold.h"

@@ -11,13 +11,10 @@
 #include "config/annotation_reference.h"
 #include "config/read_file.h"
 #include "k8s/inject/manifest.h"
+#include "sidecar/base/exit_codes.h"
 
 namespace remora::k8s {
 namespace {
-
-constexpr int exit_good = 0;
-constexpr int exit_problems = 1;
-constexpr int exit_usage = 2;
 
 struct Arguments {
   std::string file;
@@ -74,7 +71,7 @@ Result<std::string> read_input(const std::string& file) {
 int run(Arguments& arguments) {
   if (arguments.annotations) {
     print(stdout, config::render_annotation_reference());
-    return exit_good;
+    return exit_ok;
   }
   if (arguments.file.empty()) return fail("no manifest given; write -f FILE, or -f -", exit_usage);
   static const std::map<std::string, PodSecurity> levels{{"privileged", PodSecurity::kPrivileged},
@@ -84,16 +81,16 @@ int run(Arguments& arguments) {
   const Result<std::string> text = read_input(arguments.file);
   if (!text) return fail(text.error().message, exit_usage);
   const ManifestResult result = inject_manifests(*text, arguments.options);
-  for (const std::string& problem : result.problems) fail(problem, exit_problems);
-  if (!result.problems.empty()) return exit_problems;
+  for (const std::string& problem : result.problems) fail(problem, exit_failed);
+  if (!result.problems.empty()) return exit_failed;
   if (!arguments.explain) {
     for (const ObjectReport& object : result.objects) print_warnings(object);
     print(stdout, result.text);
-    return exit_good;
+    return exit_ok;
   }
   if (result.objects.empty()) print(stdout, "nothing here has a pod inside\n");
   for (const ObjectReport& object : result.objects) print(stdout, explanation(object));
-  return exit_good;
+  return exit_ok;
 }
 
 }  // namespace

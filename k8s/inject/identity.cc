@@ -59,7 +59,34 @@ void warn_of_others(Plan& plan, std::optional<int64_t> uid, std::optional<int64_
   }
 }
 
+// That no other container runs as, as far as the pod says.
+bool is_nobody_elses(const Plan& plan, int64_t uid) {
+  const Json* pod = find_object(plan.spec(), "securityContext");
+  const auto pod_uid = pod == nullptr ? std::nullopt : integer_of(*pod, "runAsUser");
+  for (const char* list : {"containers", "initContainers"}) {
+    const Json* containers = find_array(plan.spec(), list);
+    if (containers == nullptr) continue;
+    for (const Json& container : *containers) {
+      const std::string name = text_of(container, "name");
+      if (name == sidecar_container || name == intercept_container) continue;
+      const Json* own = find_object(container, "securityContext");
+      const auto own_uid = own == nullptr ? std::nullopt : integer_of(*own, "runAsUser");
+      const auto runs_as = own_uid ? own_uid : pod_uid;
+      // Its image's user, or root, which can become any.
+      if (!runs_as || *runs_as == uid || *runs_as == 0) return false;
+    }
+  }
+  return true;
+}
+
 }  // namespace
+
+std::optional<int64_t> own_user(const Plan& plan) {
+  if (!plan.settings.has_run_as_user()) return std::nullopt;
+  const int64_t uid = plan.settings.run_as_user();
+  if (uid == 0 || !is_nobody_elses(plan, uid)) return std::nullopt;
+  return uid;
+}
 
 Json sidecar_security_context(Plan& plan) {
   const AgentPlan& first = plan.agents.front();

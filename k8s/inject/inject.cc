@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "config/gateway.h"
 #include "config/scalar.h"
 #include "k8s/inject/agent_probes.h"
 #include "k8s/inject/gate.h"
@@ -67,6 +68,7 @@ class Injection {
     if (plan_.injected.interception().mode() == "explicit" && plan_.settings.proxy_env()) {
       add_proxy_env(env);
     }
+    if (plan_.proxied()) add_gateways(pointer, name, env);
     patch_.ensure_items(pointer + "/env", env, "name");
     patch_.ensure_items(pointer + "/volumeMounts", to_array(mounts), "mountPath");
     if (plan_.settings.drain_hook()) add_drain_hook(pointer, name);
@@ -82,6 +84,18 @@ class Injection {
     }
     for (const char* name : {"NO_PROXY", "no_proxy"}) {
       env.push_back({{"name", name}, {"value", direct}});
+    }
+  }
+
+  void add_gateways(const std::string& container, const std::string& name, Json& env) {
+    const Json* there = patch_.at(container + "/env");
+    for (const auto& [variable, value] : config::gateway_environment(plan_.injected.outbound())) {
+      env.push_back({{"name", variable}, {"value", value}});
+      const Json* own = there == nullptr ? nullptr : find_named(there, "name", variable);
+      if (own != nullptr && text_of(*own, "value") != value) {
+        plan_.warn("container " + name + " sets " + variable +
+                   " itself, so its calls there don't go through Remora; remove it");
+      }
     }
   }
 
@@ -131,6 +145,11 @@ class Injection {
 
   void insert_containers(const std::vector<Json>& mounts) {
     const Json context = sidecar_security_context(plan_);
+    if (const std::optional<int64_t> own = own_user(plan_); own && plan_.transparent()) {
+      plan_.injected.set_sidecar_uid(*own);
+      plan_.note("the sidecar's connections are told by its user " + std::to_string(*own) +
+                 ", which no other container has: the agents can't get around the redirect rules");
+    }
     insert(make_sidecar(plan_, mounts, context), true);
     if (plan_.transparent()) insert(make_intercept(plan_), false);
     check_order();
@@ -226,13 +245,25 @@ class Injection {
           "takes snapshots but can't heal by restart; OnFailure would let it");
     }
     if (plan_.injected.interception().mode() == "explicit") {
-      plan_.warn(
-          "interception is explicit: callers pass Remora only by the Service's targetPort "
-          "remora-inbound (" +
-          std::to_string(plan_.injected.interception().inbound_port()) + "), which leads to " +
-          plan_.agents.front().record.name() + ", and calls only where HTTP_PROXY is honoured");
+      plan_.warn("interception is explicit: callers pass Remora only by the Service's targetPort " +
+                 entrances() + "; and calls only where HTTP_PROXY is honoured");
     }
     warn_of_quality_of_service();
+  }
+
+  // "remora-inbound (15006) for port 8000 of planner, remora-9000 (15007) for …".
+  std::string entrances() const {
+    std::string text;
+    const int first = plan_.injected.interception().inbound_port();
+    for (const AgentPlan& agent : plan_.agents) {
+      for (const config::InjectedPort& port : agent.record.ports()) {
+        text.append(text.empty() ? "" : ", ");
+        text.append(entrance_name(port.inbound_port() == first, port.port()));
+        text.append(" (" + std::to_string(port.inbound_port()) + ") for port ");
+        text.append(std::to_string(port.port()) + " of " + agent.record.name());
+      }
+    }
+    return text.empty() ? entrance_name(true, 0) + " (" + std::to_string(first) + ")" : text;
   }
 
   // Kubernetes' class Guaranteed needs equal requests and limits of every container.

@@ -17,6 +17,7 @@ using config::Problem;
 
 // sidecar/intercept writes one rule for each.
 constexpr int excluded_ports_max = 64;
+constexpr int64_t port_max = 65535;
 constexpr std::string_view default_container_annotation = "kubectl.kubernetes.io/default-container";
 
 bool is_pod_wide(const Override& from) {
@@ -65,6 +66,10 @@ void plan_interception(Plan& plan) {
 
 // Rules need a right that namespaces at the other levels refuse.
 void plan_pod_security(Plan& plan) {
+  if (!plan.proxied() && plan.injected.outbound().gateways_size() > 0) {
+    plan.complain(annotation_place("gateways"), "interception is none: nothing goes through Remora",
+                  "write explicit, or remove the gateways");
+  }
   if (!plan.transparent() || plan.before) return;
   if (plan.options.pod_security == PodSecurity::kPrivileged) return;
   const std::string level =
@@ -212,12 +217,16 @@ void plan_agents(Plan& plan, const std::vector<std::string>& names) {
 // Everything that our own listeners need must be free.
 void check_ports(Plan& plan) {
   const config::Interception& interception = plan.injected.interception();
-  const std::tuple<int, std::string_view, std::string_view> own[] = {
+  std::vector<std::tuple<int, std::string_view, std::string_view>> own = {
       {plan.injected.pod().health_port(), "health-port", "health port"},
       {plan.proxied() ? interception.inbound_port() : 0, "inbound-port", "inbound port"},
       {plan.transparent() ? interception.outbound_port() : 0, "outbound-port", "outbound port"},
       {plan.proxied() ? plan.injected.outbound().proxy_port() : 0, "outbound-proxy-port",
        "outbound proxy port"}};
+  const config::Outbound& outbound = plan.injected.outbound();
+  for (int i = 0; plan.proxied() && i < outbound.gateways_size(); ++i) {
+    own.emplace_back(outbound.gateway_port() + i, "gateway-port", "port of a gateway");
+  }
   for (const Json& container : plan.containers()) {
     const Json* ports = find_array(container, "ports");
     if (ports == nullptr) continue;
@@ -250,6 +259,14 @@ void add_probe_ports(const Json& container, std::set<int64_t>& ports) {
   }
 }
 
+void add_container_ports(const Json& container, std::set<int64_t>& ports) {
+  const Json* declared = find_array(container, "ports");
+  if (declared == nullptr) return;
+  for (const Json& item : *declared) {
+    if (const auto number = container_port(item)) ports.insert(*number);
+  }
+}
+
 // Containers that are no agents keep their callers to themselves: a captured port looks open to the
 // kubelet although nobody may listen behind it.
 void exclude_others(Plan& plan) {
@@ -258,11 +275,7 @@ void exclude_others(Plan& plan) {
     const std::string name = text_of(container, "name");
     const auto is_it = [&](const AgentPlan& agent) { return agent.record.name() == name; };
     if (std::ranges::any_of(plan.agents, is_it)) continue;
-    if (const Json* declared = find_array(container, "ports")) {
-      for (const Json& item : *declared) {
-        if (const auto number = container_port(item)) ports.insert(*number);
-      }
-    }
+    add_container_ports(container, ports);
     add_probe_ports(container, ports);
     plan.note("container " + name +
               " is no agent: not watched, not healed, and calls to its ports don't pass Remora "
@@ -285,6 +298,52 @@ void exclude_others(Plan& plan) {
                   "with the ports of containers that are no agents there are more than " +
                       std::to_string(excluded_ports_max),
                   "write ranges, such as 8000-8080");
+  }
+}
+
+// What an earlier injection gave to that port of that agent; 0: nothing.
+int32_t inbound_port_before(const Plan& plan, const std::string& agent, int32_t port) {
+  if (!plan.before) return 0;
+  for (const config::InjectedAgent& known : plan.before->agents()) {
+    if (known.name() != agent) continue;
+    for (const config::InjectedPort& one : known.ports()) {
+      if (one.port() == port) return one.inbound_port();
+    }
+  }
+  return 0;
+}
+
+// Without rules nobody can say which port a caller meant: each has an entrance of its own. The
+// first one is interception.inboundPort, and the next free ones follow.
+void plan_entrances(Plan& plan) {
+  const config::Interception& interception = plan.injected.interception();
+  if (interception.mode() != "explicit") return;
+  const config::Outbound& outbound = plan.injected.outbound();
+  std::set<int64_t> taken{plan.injected.pod().health_port(), outbound.proxy_port()};
+  for (int i = 0; i < outbound.gateways_size(); ++i) taken.insert(outbound.gateway_port() + i);
+  for (const Json& container : plan.containers()) add_container_ports(container, taken);
+  for (const AgentPlan& agent : plan.agents) {
+    for (const config::InjectedPort& port : agent.record.ports()) taken.insert(port.port());
+  }
+  for (AgentPlan& agent : plan.agents) {
+    for (config::InjectedPort& port : *agent.record.mutable_ports()) {
+      port.set_inbound_port(inbound_port_before(plan, agent.record.name(), port.port()));
+      taken.insert(port.inbound_port());
+    }
+  }
+  int64_t next = interception.inbound_port();
+  for (AgentPlan& agent : plan.agents) {
+    for (config::InjectedPort& port : *agent.record.mutable_ports()) {
+      if (port.inbound_port() != 0) continue;
+      while (taken.contains(next)) ++next;
+      if (next > port_max) {
+        return plan.complain(annotation_place("inbound-port"),
+                             "there are not enough ports above it for all ports of the agents",
+                             "choose a lower one");
+      }
+      taken.insert(next);
+      port.set_inbound_port(static_cast<int32_t>(next));
+    }
   }
 }
 
@@ -333,6 +392,7 @@ void make_plan(Plan& plan) {
   plan_agents(plan, names);
   check_ports(plan);
   exclude_others(plan);
+  plan_entrances(plan);
 }
 
 }  // namespace remora::k8s

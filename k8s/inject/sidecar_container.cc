@@ -6,9 +6,8 @@
 namespace remora::k8s {
 namespace {
 
-// The sidecar listens within milliseconds; a probe each second costs at most one of them.
-constexpr int startup_period_s = 1;
-constexpr int startup_failures_max = 60;
+// Checking and restoring a large state takes its time.
+constexpr int start_limit_s = 60;
 constexpr int readiness_period_s = 2;
 // Both generous: a sidecar that is short of CPU must not be killed for it.
 constexpr int liveness_period_s = 10;
@@ -31,8 +30,15 @@ Json ports_of(const Plan& plan) {
   ports.push_back(
       {{"name", "remora-health"}, {"containerPort", plan.injected.pod().health_port()}});
   if (plan.proxied()) {
-    ports.push_back({{"name", "remora-inbound"},
+    ports.push_back({{"name", entrance_name(true, 0)},
                      {"containerPort", plan.injected.interception().inbound_port()}});
+  }
+  for (const AgentPlan& agent : plan.agents) {
+    for (const config::InjectedPort& port : agent.record.ports()) {
+      const int entrance = port.inbound_port();
+      if (entrance == 0 || entrance == plan.injected.interception().inbound_port()) continue;
+      ports.push_back({{"name", entrance_name(false, port.port())}, {"containerPort", entrance}});
+    }
   }
   return ports;
 }
@@ -80,6 +86,10 @@ void add_list(Json& arguments, const char* option, const Values& values) {
 
 }  // namespace
 
+std::string entrance_name(bool is_first, int agent_port) {
+  return is_first ? "remora-inbound" : "remora-" + std::to_string(agent_port);
+}
+
 Json make_sidecar(const Plan& plan, const std::vector<Json>& volume_mounts,
                   const Json& security_context) {
   Json sidecar = {{"name", sidecar_container}, {"image", image_of(plan)}};
@@ -95,13 +105,18 @@ Json make_sidecar(const Plan& plan, const std::vector<Json>& volume_mounts,
                                 field_env("REMORA_NODE_NAME", "spec.nodeName"),
                                 {{"name", "REMORA_ADMIN"}, {"value", config::pod_admin_socket}}});
   sidecar["ports"] = ports_of(plan);
-  // The agents begin after it: with their state checked, and restored where it must be.
-  sidecar["startupProbe"] = own_probe(plan, "/started", startup_period_s, startup_failures_max);
   sidecar["readinessProbe"] = own_probe(plan, "/readyz", readiness_period_s, 1);
   sidecar["livenessProbe"] = own_probe(plan, "/healthz", liveness_period_s, liveness_failures_max);
   // A native sidecar gets SIGTERM only when the agents are gone; the hook runs when the pod's end
   // begins. Through the admin socket, so that nobody outside the pod can end its service.
+  // The agents begin after the other hook: with their state checked, and restored where it must be.
+  // A startup probe would do the same up to a second later, for its period can't be shorter; a hook
+  // that fails has the container killed and started again, as a failed probe has.
   sidecar["lifecycle"] = {
+      {"postStart",
+       {{"exec",
+         {{"command",
+           {config::binary_path, "wait-started", "--limit=" + std::to_string(start_limit_s)}}}}}},
       {"preStop", {{"exec", {{"command", {config::binary_path, "drain", "--pod-ends"}}}}}}};
   if (Json resources = resources_of(plan.settings); !resources.empty()) {
     sidecar["resources"] = std::move(resources);
@@ -117,6 +132,9 @@ Json intercept_arguments(const config::Injected& injected) {
   arguments.push_back("--inbound-port=" + std::to_string(interception.inbound_port()));
   arguments.push_back("--outbound-port=" + std::to_string(interception.outbound_port()));
   arguments.push_back("--health-port=" + std::to_string(injected.pod().health_port()));
+  if (injected.has_sidecar_uid()) {
+    arguments.push_back("--sidecar-uid=" + std::to_string(injected.sidecar_uid()));
+  }
   add_list(arguments, "--exclude-inbound-port", interception.exclude_inbound_ports());
   add_list(arguments, "--exclude-outbound-port", interception.exclude_outbound_ports());
   add_list(arguments, "--exclude-outbound-address", interception.exclude_outbound_addresses());

@@ -12,6 +12,10 @@ namespace remora::k8s {
 Json make_sidecar(const Plan& plan, const std::vector<Json>& volume_mounts,
                   const Json& security_context);
 
+// Of the sidecar's port for an agent's port, to be named as a Service's targetPort: the first of
+// the pod, which is also where everything captured arrives, and the others (explicit mode).
+std::string entrance_name(bool is_first, int agent_port);
+
 // Ends when the rules are in force. Needs root and NET_ADMIN.
 Json make_intercept(const Plan& plan);
 // Its command line for a record, as this version writes it.

@@ -13,13 +13,12 @@
 #include "k8s/operator/kubeconfig.h"
 #include "k8s/operator/operator.h"
 #include "k8s/resources/crds.h"
+#include "sidecar/base/exit_codes.h"
 #include "sidecar/base/log.h"
 
 namespace remora::k8s {
 namespace {
 
-constexpr int exit_environment = 1;
-constexpr int exit_usage = 2;
 constexpr const char* namespace_file = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 constexpr const char* namespace_default = "remora-system";
 constexpr size_t name_bytes_max = 253;
@@ -44,7 +43,7 @@ struct Arguments {
 
 int fail(const Error& error) {
   std::fprintf(stderr, "remora: %s\n", error.message.c_str());
-  return error.code == ErrorCode::kInvalidArgument ? exit_usage : exit_environment;
+  return error.code == ErrorCode::kInvalidArgument ? exit_usage : exit_failed;
 }
 
 std::string own_namespace() {

@@ -51,6 +51,7 @@ WebhookService::WebhookService(Loop& loop, MetricRegistry& registry, Namespaces&
 Result<void> WebhookService::start() {
   HttpServerOptions options;
   options.connections_max = webhook_connections_max;
+  options.connections_per_source_max = webhook_connections_per_source_max;
   options.request_body_bytes_max = admission_bytes_max;
   options.bodies_bytes_max = webhook_bodies_bytes_max;
   options.keep_body = true;

@@ -20,6 +20,9 @@
 namespace remora::k8s {
 
 inline constexpr size_t webhook_connections_max = 512;
+// An API server has one for each admission under way, of which it allows 200 (its
+// --max-mutating-requests-inflight). Whoever else calls can't take more than this either.
+inline constexpr size_t webhook_connections_per_source_max = 256;
 // Go's HTTP client, the API server's, gives up an idle connection after 90 s.
 inline constexpr int webhook_keep_alive_ms_max = 120'000;
 inline constexpr size_t webhook_bodies_bytes_max = 32 << 20;

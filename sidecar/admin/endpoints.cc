@@ -60,8 +60,7 @@ void answer_healthz(AdminSource& /*source*/, std::string_view /*query*/, Respond
   respond({.content_type = "text/plain; charset=utf-8", .body = "ok\n"});
 }
 
-void answer_readyz(AdminSource& source, std::string_view /*query*/, Respond respond) {
-  const AdminReadiness readiness = source.readiness();
+void answer_readiness(const AdminReadiness& readiness, Respond respond) {
   std::string body =
       readiness.ready ? "{\"ready\":true,\"reasons\":[" : "{\"ready\":false,\"reasons\":[";
   for (size_t i = 0; i < readiness.reasons.size(); ++i) {
@@ -69,6 +68,14 @@ void answer_readyz(AdminSource& source, std::string_view /*query*/, Respond resp
   }
   body += "]}\n";
   respond({.status = readiness.ready ? 200 : 503, .body = std::move(body)});
+}
+
+void answer_readyz(AdminSource& source, std::string_view /*query*/, Respond respond) {
+  answer_readiness(source.readiness(), std::move(respond));
+}
+
+void answer_started(AdminSource& source, std::string_view /*query*/, Respond respond) {
+  answer_readiness(source.started(), std::move(respond));
 }
 
 void answer_metrics(AdminSource& source, std::string_view /*query*/, Respond respond) {
@@ -107,10 +114,11 @@ void answer_incidents(AdminSource& source, std::string_view /*query*/, Respond r
   source.incidents(when_done(std::move(respond)));
 }
 
-constexpr std::array<Endpoint, 8> endpoints = {{
+constexpr std::array<Endpoint, 9> endpoints = {{
     {"/healthz", false, true, answer_healthz},
     {"/readyz", false, true, answer_readyz},
     {"/metrics", false, true, answer_metrics},
+    {"/started", false, false, answer_started},
     {"/status", false, false, answer_status},
     {"/config", false, false, answer_config},
     {"/incidents", false, false, answer_incidents},

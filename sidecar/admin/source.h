@@ -81,6 +81,8 @@ inline constexpr std::string_view drain_pod_ends_query = "pod=ends";
 
 struct AdminSource {
   std::move_only_function<AdminReadiness()> readiness;
+  // State checked and restored: the agents may begin.
+  std::move_only_function<AdminReadiness()> started;
   std::move_only_function<AdminStatus()> status;
   std::move_only_function<std::string()> metrics;             // MetricRegistry::render()
   std::move_only_function<std::string(bool as_json)> config;  // effective, secrets redacted

@@ -8,20 +8,27 @@
 #include <string>
 #include <utility>
 
+#include <poll.h>
+
 #include "sidecar/admin/client.h"
 #include "sidecar/admin/source.h"
 #include "sidecar/admin/status.h"
 #include "sidecar/base/clock.h"
+#include "sidecar/base/exit_codes.h"
 
 namespace remora {
 namespace {
 
 constexpr Duration answer_wait = std::chrono::seconds(5);
+// A pod's start waits for this.
+constexpr int started_poll_ms = 5;
+constexpr int started_limit_s_max = 3600;
 
 struct StatusOptions {
   std::string socket;
   std::string store;
   bool json = false;
+  int limit_s = 60;
 };
 
 // To standard error: what failed and what to do.
@@ -45,8 +52,7 @@ std::optional<AdminReply> ask(const char* command, const StatusOptions& options,
                               std::string_view method, std::string_view path, int& exit_code) {
   const std::string socket = socket_of(options);
   if (socket.empty()) {
-    exit_code =
-        fail(command, "no socket named; write --admin SOCKET or --store DIR", exit_status_usage);
+    exit_code = fail(command, "no socket named; write --admin SOCKET or --store DIR", exit_usage);
     return std::nullopt;
   }
   Result<AdminReply> reply = admin_request(socket, method, path, answer_wait);
@@ -55,35 +61,56 @@ std::optional<AdminReply> ask(const char* command, const StatusOptions& options,
         reply.error().code == ErrorCode::kNotFound || reply.error().code == ErrorCode::kUnavailable;
     exit_code = fail(
         command, reply.error().message + (nobody ? "; is remora running with this socket?" : ""),
-        exit_status_unreachable);
+        exit_failed);
     return std::nullopt;
   }
   if (reply->status / 100 != 2) {
     exit_code = fail(command, "answered " + std::to_string(reply->status) + ": " + reply->body,
-                     exit_status_unreachable);
+                     exit_failed);
     return std::nullopt;
   }
   return *std::move(reply);
 }
 
 int run_status(const StatusOptions& options) {
-  int exit_code = exit_status_ready;
+  int exit_code = exit_ok;
   const std::optional<AdminReply> reply = ask("status", options, "GET", "/status", exit_code);
   if (!reply) return exit_code;
   const SystemClock clock;
   const Result<StatusSummary> summary = summarise_status(reply->body, to_unix_ns(clock.wall_now()));
-  if (!summary) return fail("status", summary.error().message, exit_status_unreachable);
+  if (!summary) return fail("status", summary.error().message, exit_failed);
   print(options.json ? reply->body : summary->text);
-  return summary->ready ? exit_status_ready : exit_status_not_ready;
+  return summary->ready ? exit_ok : exit_not_good;
 }
 
 int run_drain(const StatusOptions& options, bool pod_ends) {
-  int exit_code = exit_status_ready;
+  int exit_code = exit_ok;
   std::string path = "/drain";
   if (pod_ends) path.append("?").append(drain_pod_ends_query);
   if (!ask("drain", options, "POST", path, exit_code)) return exit_code;
   print("draining: no new requests; remora ends when those in flight are done\n");
-  return exit_status_ready;
+  return exit_ok;
+}
+
+// Quiet until it is over: the socket may not be there yet.
+int run_wait_started(const StatusOptions& options) {
+  const std::string socket = socket_of(options);
+  if (socket.empty()) {
+    return fail("wait-started", "no socket named; write --admin SOCKET or --store DIR", exit_usage);
+  }
+  const SystemClock clock;
+  const MonotonicTime end = clock.now() + std::chrono::seconds(options.limit_s);
+  while (true) {
+    const Result<AdminReply> reply = admin_request(socket, "GET", "/started", answer_wait);
+    if (reply && reply->status == 200) return exit_ok;
+    if (clock.now() >= end) {
+      return fail("wait-started",
+                  "not within " + std::to_string(options.limit_s) +
+                      " s: " + (reply ? reply->body : reply.error().message),
+                  reply ? exit_not_good : exit_failed);
+    }
+    ::poll(nullptr, 0, started_poll_ms);
+  }
 }
 
 CLI::App* add_command(CLI::App& app, const char* name, const char* help, StatusOptions& options) {
@@ -101,6 +128,13 @@ void add_status_commands(CLI::App& app, int& exit_code) {
       add_command(app, "status", "Show how the agent and Remora are doing", *status);
   status_command->add_flag("--json", status->json, "Print the status as JSON");
   status_command->callback([status, &exit_code] { exit_code = run_status(*status); });
+  auto wait = std::make_shared<StatusOptions>();
+  CLI::App* wait_command = add_command(
+      app, "wait-started", "Wait until the agents may begin: their state is whole", *wait);
+  wait_command->add_option("--limit", wait->limit_s, "Seconds after which to give up")
+      ->check(CLI::Range(0, started_limit_s_max))
+      ->capture_default_str();
+  wait_command->callback([wait, &exit_code] { exit_code = run_wait_started(*wait); });
   auto drain = std::make_shared<StatusOptions>();
   CLI::App* drain_command =
       add_command(app, "drain", "Finish the requests in flight, then stop the agent", *drain);

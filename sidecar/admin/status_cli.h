@@ -1,4 +1,4 @@
-// `remora status` and `remora drain`: the admin socket from the command line.
+// `remora status`, `drain` and `wait-started`: the admin socket from the command line.
 #pragma once
 
 namespace CLI {
@@ -7,17 +7,15 @@ class App;
 
 namespace remora {
 
-// Exit codes of both commands.
-inline constexpr int exit_status_ready = 0;        // the agent is ready; drain: asked for
-inline constexpr int exit_status_unreachable = 1;  // no answer from a running Remora
-inline constexpr int exit_status_usage = 2;        // no socket was named
-inline constexpr int exit_status_not_ready = 3;    // Remora answers, the agent is not ready
-
-// Adds both to app; running one prints to standard output and sets exit_code, which must outlive
+// Exit codes: 0 the agent is ready, drain was asked for, or it has started; 1 no answer from a
+// running Remora; 2 no socket was named; 3 Remora answers, the agent is not ready, or not in time.
+//
+// Adds them to app; running one prints to standard output and sets exit_code, which must outlive
 // app. The socket is --admin SOCKET, else DIR/admin.sock of --store DIR, else $REMORA_ADMIN.
 //
 //   remora status [--admin SOCKET | --store DIR] [--json]
 //   remora drain  [--admin SOCKET | --store DIR] [--pod-ends]
+//   remora wait-started [--admin SOCKET | --store DIR] [--limit SECONDS]
 void add_status_commands(CLI::App& app, int& exit_code);
 
 }  // namespace remora

@@ -16,8 +16,8 @@ config::Config with_port(config::Config config, const AgentPort& port) {
   return config;
 }
 
-}  // namespace
-
+// Makes it where it is missing; it must be a directory that we may write. option: where it was set,
+// for the error.
 Result<void> ensure_directory(const std::string& path, const char* option) {
   struct stat info{};
   int error = 0;
@@ -35,6 +35,8 @@ Result<void> ensure_directory(const std::string& path, const char* option) {
                                     : "; choose a directory that can be written";
   return std::unexpected(std::move(failed));
 }
+
+}  // namespace
 
 Result<std::unique_ptr<AgentUnit>> AgentUnit::create(Loop& loop, MetricRegistry& registry,
                                                      AppAgent agent, AgentWorld world,
@@ -117,6 +119,11 @@ Result<void> AgentUnit::open_proxy(const AgentPort& port) {
   Result<ProxyOptions> options = proxy_options(with_port(config_, port));
   if (!options) return std::unexpected(std::move(options.error()));
   options->accepts = accepts_;
+  if (port.inbound_port != 0) {
+    Result<SocketAddress> listen = parse_socket_address(":" + std::to_string(port.inbound_port));
+    if (!listen) return std::unexpected(std::move(listen.error()));
+    options->listen = *listen;
+  }
   Result<std::unique_ptr<ProxyServer>> proxy = ProxyServer::start(
       loop_, gate_, std::move(*options), make_inbound_filters(filter_options(config_), *this));
   if (!proxy) return std::unexpected(std::move(proxy.error()));

@@ -33,13 +33,15 @@ namespace remora {
 // A port on which an agent listens.
 struct AgentPort {
   uint16_t port = 0;
-  std::string protocol;  // as agent.appProtocol; empty: as that says
+  std::string protocol;       // as agent.appProtocol; empty: as that says
+  uint16_t inbound_port = 0;  // where its callers come in; 0: see AppAgent::accepts
 };
 
 struct AppAgent {
   std::string name;
   config::Config config;
-  // Beside agent.appPort. Without accepts nothing listens for them either.
+  // Beside agent.appPort, whose callers come in at inbound.listen. Without accepts nothing listens
+  // for them either.
   std::vector<AgentPort> more_ports{};
   // False: callers come in elsewhere (InboundCapture).
   bool accepts = true;
@@ -57,10 +59,12 @@ struct AgentWorld {
   std::move_only_function<void()> leave_stopping_to_others = [] {};
 };
 
-// Both once.
 struct AgentUnitHooks {
+  // Both once.
   std::move_only_function<void()> on_drained;  // its requests are done
   std::move_only_function<void(int exit_code)> on_finished;
+  // Opened, closed.
+  std::move_only_function<void(const Incident& incident)> on_incident;
 };
 
 class AgentUnit final : GateControl, DrainControl, RequestObserver {
@@ -149,9 +153,5 @@ class AgentUnit final : GateControl, DrainControl, RequestObserver {
   std::unique_ptr<ProgressSampler> sampler_;
   std::unique_ptr<Supervisor> supervisor_;
 };
-
-// Makes it where it is missing; it must be a directory that we may write. option: where it was set,
-// for the error.
-Result<void> ensure_directory(const std::string& path, const char* option);
 
 }  // namespace remora

@@ -48,7 +48,11 @@ AdminAgent AgentUnit::status() const {
   status.generation = agent_.generation;
   if (agent_.pid != 0) status.uptime_s = to_seconds(loop_.clock().now() - agent_started_at_);
   if (!proxies_.empty()) {
-    if (accepts_) status.listen = proxies_.front()->address().to_string();
+    for (const auto& proxy : proxies_) {
+      if (!accepts_) break;
+      status.listen.append(status.listen.empty() ? "" : ", ");
+      status.listen.append(proxy->address().to_string());
+    }
     const ProxyCounters counted = counters();
     for (const auto& proxy : proxies_) {
       status.requests_in_flight += proxy->in_flight();
@@ -108,6 +112,7 @@ void AgentUnit::collect_metrics() {
 
 void AgentUnit::on_incident(const Incident& incident) {
   last_incident_ = admin_incident(incident);
+  hooks_.on_incident(incident);
   if (incident.status == IncidentStatus::kOpen) {
     metrics_.count_fault(fault_kind_name(incident.fault));
     return;

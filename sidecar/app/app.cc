@@ -20,8 +20,8 @@ constexpr int trim_after_ms = 2'000;
 Result<std::unique_ptr<App>> App::create(AppConfig config, AppRole role) {
   set_log_level(log_level_of(config.shared));
   std::unique_ptr<App> app(new App(std::move(config), std::move(role)));
-  for (Result<void> (App::*open)() :
-       {&App::make_units, &App::open_capture, &App::open_outbound, &App::open_admin}) {
+  for (Result<void> (App::*open)() : {&App::make_units, &App::open_capture, &App::open_outbound,
+                                      &App::open_gateways, &App::open_admin}) {
     if (Result<void> opened = (app.get()->*open)(); !opened) {
       return std::unexpected(std::move(opened.error()));
     }
@@ -36,6 +36,7 @@ App::App(AppConfig config, AppRole role) : config_(std::move(config)), role_(std
   if (!config_.refused.empty()) refuse_reload(config_.refused);
   registry_.on_collect([this] {
     for (const auto& unit : units_) unit->collect_metrics();
+    if (gateways_) gateways_->collect_metrics();
     if (!outbound_) return;
     metrics_.outbound_connections.set(static_cast<double>(outbound_->connections()));
     metrics_.outbound_captured.set(outbound_->counters().captured);
@@ -50,7 +51,11 @@ Result<void> App::make_units() {
     Result<std::unique_ptr<AgentUnit>> unit =
         AgentUnit::create(loop_, registry_, agent, role_.make_world(loop_, agent),
                           {.on_drained = [this] { on_drained(); },
-                           .on_finished = [this](int code) { on_finished(code); }});
+                           .on_finished = [this](int code) { on_finished(code); },
+                           .on_incident =
+                               [this, name = agent.name](const Incident& incident) {
+                                 if (tell_incident_) tell_incident_(name, incident);
+                               }});
     if (!unit) return std::unexpected(std::move(unit.error()));
     units_.push_back(std::move(*unit));
     started_with_.push_back(agent.config);
@@ -81,6 +86,15 @@ Result<void> App::open_outbound() {
   for (const SocketAddress& address : outbound_->addresses()) {
     log_info("listening", {{"listener", "outbound"}, {"address", address.to_string()}});
   }
+  return {};
+}
+
+Result<void> App::open_gateways() {
+  if (!config_.outbound || config_.shared.outbound().gateways().empty()) return {};
+  Result<std::unique_ptr<Gateways>> gateways = Gateways::open(
+      loop_, registry_, config_.shared.outbound(), config_.outbound->socket_priority);
+  if (!gateways) return std::unexpected(std::move(gateways.error()));
+  gateways_ = std::move(*gateways);
   return {};
 }
 

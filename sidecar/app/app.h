@@ -14,6 +14,7 @@
 #include "config/isolated_load.h"
 #include "sidecar/admin/server.h"
 #include "sidecar/app/agent_unit.h"
+#include "sidecar/app/gateways.h"
 #include "sidecar/net/event_loop.h"
 #include "sidecar/net/file_watch.h"
 #include "sidecar/proxy/outbound.h"
@@ -59,7 +60,12 @@ class App {
   Loop& loop() { return loop_; }
   const std::vector<std::unique_ptr<AgentUnit>>& units() const { return units_; }
   AdminReadiness readiness() const;
+  // Whether all agents may begin: their state was checked, and restored where that was needed.
+  AdminReadiness started() const;
   std::string render_metrics() { return registry_.render(); }
+  // Of every agent, opened and closed; before run().
+  using TellIncident = std::move_only_function<void(std::string_view agent, const Incident&)>;
+  void tell_incidents(TellIncident tell) { tell_incident_ = std::move(tell); }
   // Ends all agents: readiness goes, after leave_delay the last requests are done, then the agents
   // end. Every further call hastens.
   void shutdown();
@@ -82,6 +88,7 @@ class App {
   Result<void> make_units();
   Result<void> open_capture();
   Result<void> open_outbound();
+  Result<void> open_gateways();
   Result<void> open_admin();
   AdminSource admin_source();
   AdminStatus status() const;
@@ -99,6 +106,7 @@ class App {
 
   AppConfig config_;
   AppRole role_;
+  TellIncident tell_incident_;
   int exit_code_ = 0;
   size_t drained_ = 0;
   size_t finished_ = 0;
@@ -123,6 +131,7 @@ class App {
   std::vector<std::unique_ptr<AgentUnit>> units_;
   std::unique_ptr<InboundCapture> capture_;
   std::unique_ptr<OutboundServer> outbound_;
+  std::unique_ptr<Gateways> gateways_;  // none without any
   std::unique_ptr<AdminServer> admin_;  // none without a socket or a port
   std::vector<Subscription> signals_;
   std::unique_ptr<FileWatch> file_watch_;  // none without watched files

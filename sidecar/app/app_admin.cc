@@ -10,6 +10,7 @@ namespace remora {
 AdminSource App::admin_source() {
   AdminSource source;
   source.readiness = [this] { return readiness(); };
+  source.started = [this] { return started(); };
   source.status = [this] { return status(); };
   source.metrics = [this] { return registry_.render(); };
   source.config = [this](bool as_json) { return as_json ? config_.json : config_.yaml; };
@@ -40,6 +41,16 @@ AdminReadiness App::readiness() const {
     for (const std::string& reason : one.reasons) {
       all.reasons.push_back(units_.size() > 1 ? unit->name() + ": " + reason : reason);
     }
+  }
+  return all;
+}
+
+AdminReadiness App::started() const {
+  AdminReadiness all{true, {}};
+  for (const auto& unit : units_) {
+    if (unit->supervisor().has_begun()) continue;
+    all.ready = false;
+    all.reasons.push_back(unit->name() + ": its state is being checked");
   }
   return all;
 }

@@ -3,6 +3,8 @@
 #include <cstdio>
 #include <utility>
 
+#include "sidecar/base/exit_codes.h"
+
 namespace remora {
 
 Result<config::IsolatedLoad> load_checked(const std::string& file,
@@ -39,9 +41,9 @@ int report_failure(const Error& error, int exit_code) {
 }
 
 int exit_code_of(const Error& error) {
-  return error.code == ErrorCode::kUnsupportedVersion ? exit_newer_store
+  return error.code == ErrorCode::kUnsupportedVersion ? exit_newer_format
          : error.code == ErrorCode::kInvalidArgument  ? exit_usage
-                                                      : exit_environment;
+                                                      : exit_failed;
 }
 
 }  // namespace remora

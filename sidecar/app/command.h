@@ -7,13 +7,9 @@
 
 #include "config/isolated_load.h"
 #include "sidecar/app/app.h"
+#include "sidecar/base/exit_codes.h"
 
 namespace remora {
-
-// Exit codes of commands that fail before they have begun their work.
-inline constexpr int exit_environment = 1;  // busy port, unwritable directory, …: mend and retry
-inline constexpr int exit_usage = 2;        // command line or configuration
-inline constexpr int exit_newer_store = 4;  // the store was written by a newer Remora
 
 // An error for every problem of the file together, one a line.
 Result<config::IsolatedLoad> load_checked(const std::string& file,

@@ -5,6 +5,8 @@
 #include <optional>
 #include <random>
 
+#include "config/gateway.h"
+
 namespace remora {
 namespace {
 
@@ -141,6 +143,9 @@ ChildAgentOptions child_options(const config::Config& config) {
     options.environment.push_back("REMORA_STATE_DIR=" +
                                   // The agent may be started elsewhere.
                                   std::filesystem::absolute(agent.state_dir()).string());
+  }
+  for (const auto& [name, value] : config::gateway_environment(config.outbound())) {
+    options.environment.push_back(name + "=" + value);
   }
   options.working_dir = agent.working_dir();
   options.log_tail_bytes = static_cast<size_t>(agent.log_tail_bytes());

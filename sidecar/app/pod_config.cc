@@ -21,13 +21,21 @@ constexpr std::string_view annotations_name = "annotations";
 // Ports, and the probes that the kubelet would make, unless an annotation or the file has others.
 void add_what_was_injected(const config::InjectedAgent& injected, std::string_view restart_policy,
                            AppAgent& agent) {
-  agent.accepts = false;
+  // In explicit mode each port has an entrance of its own: that of the first is inbound.listen.
+  agent.accepts = injected.ports_size() > 0 && injected.ports(0).inbound_port() != 0;
+  const auto listed = [&](const config::InjectedPort& port) {
+    return port.port() == agent.config.agent().app_port();
+  };
+  const bool first_is_replaced = agent.accepts && std::ranges::none_of(injected.ports(), listed);
   // Of a Job's agent, an end with 0 is its success.
   agent.clean_end_is_final = restart_policy == "OnFailure" || restart_policy == "Never";
   agent.ends_when_giving_up = false;
   for (const config::InjectedPort& port : injected.ports()) {
-    if (port.port() == agent.config.agent().app_port()) continue;
-    agent.more_ports.push_back({static_cast<uint16_t>(port.port()), port.protocol()});
+    if (listed(port)) continue;
+    // By the configuration file: what came in for the first goes to the port that is named there.
+    if (first_is_replaced && port.port() == injected.ports(0).port()) continue;
+    agent.more_ports.push_back({static_cast<uint16_t>(port.port()), port.protocol(),
+                                static_cast<uint16_t>(port.inbound_port())});
   }
   config::Config& config = agent.config;
   if (injected.has_startup_probe() && !config.has_startup_probe()) {
@@ -47,10 +55,14 @@ Result<void> set_interception(const config::Interception& interception, AppConfi
     config.outbound.reset();
     return {};
   }
-  Result<SocketAddress> capture =
-      parse_socket_address(":" + std::to_string(interception.inbound_port()));
-  if (!capture) return std::unexpected(std::move(capture.error()));
-  config.capture = *capture;
+  // A pod that an older version injected has one entrance in explicit mode, too.
+  const bool has_entrances = std::ranges::any_of(config.agents, &AppAgent::accepts);
+  if (!has_entrances) {
+    Result<SocketAddress> capture =
+        parse_socket_address(":" + std::to_string(interception.inbound_port()));
+    if (!capture) return std::unexpected(std::move(capture.error()));
+    config.capture = *capture;
+  }
   if (interception.mode() == "explicit") return {};
   OutboundOptions outbound;
   for (const char* loopback : {"127.0.0.1", "::1"}) {

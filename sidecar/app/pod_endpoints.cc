@@ -25,7 +25,9 @@ ServerResponse yes_or_why(bool yes, const std::vector<std::string>& reasons) {
 Result<std::unique_ptr<PodEndpoints>> PodEndpoints::open(App& app, const SocketAddress& listen) {
   std::unique_ptr<PodEndpoints> endpoints(new PodEndpoints(app));
   Result<std::unique_ptr<HttpServer>> server = HttpServer::start(
-      app.loop(), listen, {.connections_max = pod_connections_max},
+      app.loop(), listen,
+      {.connections_max = pod_connections_max,
+       .connections_per_source_max = pod_connections_per_source_max},
       [self = endpoints.get()](const ServerRequest& request, ServerRespond respond) {
         self->answer(request, std::move(respond));
       });
@@ -50,12 +52,8 @@ void PodEndpoints::answer(const ServerRequest& request, ServerRespond respond) {
     return respond(yes_or_why(readiness.ready, readiness.reasons));
   }
   if (path == "/started") {
-    for (const auto& unit : app_.units()) {
-      if (!unit->supervisor().has_begun()) {
-        return respond(plain(503, unit->name() + ": its state is being checked"));
-      }
-    }
-    return respond(plain(200, "ok"));
+    const AdminReadiness started = app_.started();
+    return respond(yes_or_why(started.ready, started.reasons));
   }
   if (path == "/metrics") {
     return respond({.content_type = MetricRegistry::content_type, .body = app_.render_metrics()});

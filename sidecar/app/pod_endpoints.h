@@ -3,7 +3,7 @@
 // Nothing here changes anything: whoever can reach the pod can only ask.
 //
 //   /healthz                    this process answers
-//   /started                    state checked and restored: the agents may begin (startupProbe)
+//   /started                    state checked and restored: the agents may begin
 //   /readyz                     every agent takes requests
 //   /probe/AGENT/startup        the agent's own startup probe has succeeded
 //   /probe/AGENT/readiness      it takes requests
@@ -21,6 +21,8 @@ namespace remora {
 
 // Each hook that waits holds one.
 inline constexpr size_t pod_connections_max = 128;
+// The kubelet is one source, a neighbour another.
+inline constexpr size_t pod_connections_per_source_max = 64;
 // How long /drained waits for the pod's end to begin: all hooks of a pod run at the same time.
 inline constexpr int drain_begin_wait_ms_max = 2'000;
 

@@ -4,6 +4,7 @@
 
 #include "sidecar/app/app.h"
 #include "sidecar/app/command.h"
+#include "sidecar/base/exit_codes.h"
 
 namespace remora {
 namespace {

@@ -9,6 +9,8 @@
 #include "sidecar/app/command.h"
 #include "sidecar/app/pod_config.h"
 #include "sidecar/app/pod_endpoints.h"
+#include "sidecar/app/pod_events.h"
+#include "sidecar/base/exit_codes.h"
 #include "sidecar/net/tcp.h"
 #include "sidecar/pod/pod_agent.h"
 
@@ -99,16 +101,25 @@ int run(const SidecarArguments& arguments) {
   }
   if (!arguments.config_file.empty()) role.watched_files.push_back(arguments.config_file);
   role.stays = true;
+  const bool tells_events = !arguments.pod_info.empty() && config->shared.pod().events();
   role.leave_delay = config::to_duration(config->shared.inbound().timeouts().drain_delay());
   Result<std::unique_ptr<App>> app = App::create(std::move(*config), std::move(role));
   if (!app) return report_failure(app.error(), exit_code_of(app.error()));
   Result<std::unique_ptr<PodEndpoints>> endpoints = PodEndpoints::open(**app, *health);
   if (!endpoints) {
     return report_failure(std::move(endpoints.error()).with_context("--health-listen"),
-                          exit_environment);
+                          exit_failed);
+  }
+  std::unique_ptr<PodEvents> events = tells_events ? open_pod_events((*app)->loop()) : nullptr;
+  if (events) {
+    (*app)->tell_incidents([&events](std::string_view agent, const Incident& incident) {
+      events->tell(agent, incident);
+    });
   }
   log_info("listening", {{"listener", "health"}, {"address", (*endpoints)->address().to_string()}});
   static_cast<void>((*app)->run());
+  (*app)->tell_incidents({});
+  events.reset();
   endpoints->reset();
   app->reset();
   flush_log();

@@ -6,16 +6,13 @@
 
 #include <fmt/format.h>
 
+#include "sidecar/base/exit_codes.h"
 #include "sidecar/base/log.h"
 
 namespace remora {
 namespace {
 
 using std::chrono::milliseconds;
-
-constexpr int exit_code_gave_up = 1;
-constexpr int exit_code_not_found = 127;
-constexpr int exit_code_not_runnable = 126;
 
 }  // namespace
 
@@ -125,8 +122,7 @@ void Supervisor::on_agent_start_failed(const Error& error) {
     // A command that never ran is the user's mistake: more attempts would only hide it.
     if (instance_.generation == 0 && !error.retryable) {
       hopeless_ = true;
-      exit_code_ =
-          error.code == ErrorCode::kNotFound ? exit_code_not_found : exit_code_not_runnable;
+      exit_code_ = error.code == ErrorCode::kNotFound ? exit_not_found : exit_not_runnable;
     } else {
       const MonotonicTime now = seams_.loop.now();
       pending_fault_ = Fault{FaultKind::kCrash,
@@ -464,7 +460,7 @@ void Supervisor::enter_final_snapshot() {
 }
 
 void Supervisor::enter_giving_up() {
-  exit_code_ = last_exit_ && last_exit_->exit_code != 0 ? last_exit_->exit_code : exit_code_gave_up;
+  exit_code_ = last_exit_ && last_exit_->exit_code != 0 ? last_exit_->exit_code : exit_failed;
   gave_up_ = true;
   gave_up_state_ = incident_->fault.kind == FaultKind::kStateDamaged;
   alerted_ = false;

@@ -7,7 +7,7 @@ namespace remora::http {
 namespace {
 
 // In the order of the enumeration.
-constexpr std::array<ProblemInfo, 13> kProblems{{
+constexpr std::array<ProblemInfo, 15> kProblems{{
     {200, "none", "No problem.", 0, 0},
     {400, "bad-request", "The request breaks the HTTP protocol.", 0, 13},
     {408, "request-timeout", "The request did not arrive in time.", 0, 4},
@@ -27,6 +27,11 @@ constexpr std::array<ProblemInfo, 13> kProblems{{
      "The agent did not become ready in time. The request was not sent to it.", 5, 14},
     {503, "draining", "The proxy is shutting down. The request was not sent to the agent.", 1, 14},
     {504, "deadline-exceeded", "The agent did not begin to answer in time.", 0, 4},
+    {502, "server-unreachable", "No connection to the server. The request was not sent.", 0, 14},
+    {502, "server-lost",
+     "The server's connection broke before it answered. Whether the request took effect is "
+     "unknown.",
+     0, 14},
 }};
 
 }  // namespace

@@ -21,6 +21,9 @@ enum class Problem : uint8_t {
   kAgentUnavailable,  // 503: the agent did not come back in time; nothing was done
   kDraining,          // 503: the proxy is going away; nothing was done
   kDeadline,          // 504: the agent has not begun to answer in time
+  // Of a server that the agent calls, not of the agent.
+  kServerUnreachable,  // 502: no connection; nothing was sent
+  kServerLost,         // 502: its connection broke before it answered
 };
 
 struct ProblemInfo {

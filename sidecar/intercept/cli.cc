@@ -6,15 +6,12 @@
 #include <string>
 #include <vector>
 
+#include "sidecar/base/exit_codes.h"
 #include "sidecar/intercept/apply.h"
 #include "sidecar/intercept/nft_text.h"
 
 namespace remora::intercept {
 namespace {
-
-constexpr int exit_ok = 0;
-constexpr int exit_failed = 1;
-constexpr int exit_usage = 2;
 
 struct Arguments {
   InterceptOptions options;

@@ -101,8 +101,11 @@ void Exchange::on_gate_open() {
   dispatch();
 }
 
-void Exchange::on_upstream_connect_failed(const Error& /*error*/) {
+void Exchange::on_upstream_connect_failed(const Error& error) {
   ++context_.counters.connect_failures;
+  if (context_.exchange_options.is_outbound) {
+    return fail(http::Problem::kServerUnreachable, error.message);
+  }
   // It was not the idle connection that had ended but the agent, with the request in its hands.
   if (std::exchange(free_retry_unsettled_, false) && !count_replay()) return;
   const auto delay = std::min<Duration>(kRefusedDelayMax, kRefusedDelayMin * (1 << hold_rounds_));
@@ -280,6 +283,8 @@ void Exchange::on_upstream_failed(http::StreamErrorKind kind, const Error& error
     if (stale && !context_.gate.is_open() && !count_replay()) return;
     free_retry_unsettled_ = stale && context_.gate.is_open();
     dispatch();
+  } else if (context_.exchange_options.is_outbound) {
+    fail(http::Problem::kServerLost, error.message);
   } else if (!keeping_ || !(route_.repeatable || unprocessed)) {
     fail(http::Problem::kOutcomeUnknown, error.message);
   } else if (count_replay()) {

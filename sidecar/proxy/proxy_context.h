@@ -26,6 +26,9 @@ struct ExchangeOptions {
   // A request body up to this size is kept until the response begins, so that it can be sent again.
   size_t replay_body_bytes_max = 256 * 1024;
   uint32_t replays_max = 2;
+  // What is called is no agent of ours but somebody else's server: nobody heals it, so nothing
+  // waits for it, and what may have reached it is not sent again.
+  bool is_outbound = false;
   // Together, kept bodies take at most this much; past it new ones are not kept.
   size_t replay_bytes_total_max = 64 * 1024 * 1024;
 };

@@ -48,9 +48,11 @@ size_t UpstreamPool::connecting(http::Version version) const {
 }
 
 void UpstreamPool::connect(http::Version version) {
-  connections_.push_back(std::make_unique<UpstreamConnection>(
-      loop_, *this, connect_socket(loop_, options_.address, options_.connect_timeout), version,
-      options_.limits));
+  std::unique_ptr<Transport> transport =
+      options_.connect ? options_.connect()
+                       : connect_socket(loop_, options_.address, options_.connect_timeout);
+  connections_.push_back(std::make_unique<UpstreamConnection>(loop_, *this, std::move(transport),
+                                                              version, options_.limits));
 }
 
 // Opens as many connections as the waiting need: one each for HTTP/1.1, one for all for HTTP/2.

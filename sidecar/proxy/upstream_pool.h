@@ -6,6 +6,7 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -17,6 +18,8 @@ namespace remora {
 
 struct UpstreamOptions {
   SocketAddress address;
+  // Begins a connection, instead of one to address. Empty: that.
+  std::function<std::unique_ptr<Transport>()> connect{};
   Duration connect_timeout = std::chrono::seconds(5);
   // Idle connections are closed after it. Shorter than most servers' own keep-alive limit matters
   // less than retrying on a fresh connection, which exchanges do.

@@ -20,20 +20,30 @@ Result<std::unique_ptr<HttpServer>> HttpServer::start(Loop& loop, const SocketAd
 }
 
 void HttpServer::on_accept(std::unique_ptr<Transport> transport) {
+  const std::string& peer = transport->peer_address();
+  std::string source = peer.substr(0, peer.rfind(':'));
+  if (options_.connections_per_source_max > 0 &&
+      static_cast<size_t>(std::ranges::count(connections_, source, &Open::source)) >=
+          options_.connections_per_source_max) {
+    return;
+  }
   if (options_.tls) transport = wrap_tls_server(loop_, options_.tls(), std::move(transport));
-  connections_.push_back(std::make_unique<HttpConnection>(
-      loop_, handler_, *this, budget_, std::move(transport),
-      HttpConnectionOptions{options_.request_body_bytes_max, options_.keep_body,
-                            options_.keep_alive_ms_max}));
+  connections_.push_back(
+      {std::make_unique<HttpConnection>(
+           loop_, handler_, *this, budget_, std::move(transport),
+           HttpConnectionOptions{options_.request_body_bytes_max, options_.keep_body,
+                                 options_.keep_alive_ms_max}),
+       std::move(source)});
   if (connections_.size() >= options_.connections_max) listener_->set_paused(true);
-  if (retired_) connections_.back()->retire();
-  connections_.back()->start();
+  HttpConnection& connection = *connections_.back().connection;
+  if (retired_) connection.retire();
+  connection.start();
 }
 
 void HttpServer::on_connection_closed(HttpConnection& connection) {
-  const auto it =
-      std::ranges::find(connections_, &connection, &std::unique_ptr<HttpConnection>::get);
-  loop_.defer_delete(std::move(*it));
+  const auto it = std::ranges::find(connections_, &connection,
+                                    [](const Open& open) { return open.connection.get(); });
+  loop_.defer_delete(std::move(it->connection));
   connections_.erase(it);
   if (listener_) listener_->set_paused(false);
   finish_drain();
@@ -41,13 +51,13 @@ void HttpServer::on_connection_closed(HttpConnection& connection) {
 
 void HttpServer::retire() {
   retired_ = true;
-  for (const auto& connection : connections_) connection->retire();
+  for (const Open& open : connections_) open.connection->retire();
 }
 
 void HttpServer::drain(Task done) {
   listener_.reset();
   drained_ = std::move(done);
-  for (const auto& connection : connections_) connection->drain();
+  for (const Open& open : connections_) open.connection->drain();
   finish_drain();
 }
 

@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "sidecar/net/listener.h"
@@ -17,6 +18,9 @@ namespace remora {
 
 struct HttpServerOptions {
   size_t connections_max = 16;
+  // Of one client's address; one more is closed at once, so that a neighbour alone can't take them
+  // all. 0: no such limit.
+  size_t connections_per_source_max = 0;
   // A larger body is refused with 413.
   size_t request_body_bytes_max = 16 * 1024;
   // False: what comes within the limit is read and thrown away.
@@ -57,6 +61,11 @@ class HttpServer final : public HttpConnectionOwner {
   void on_connection_closed(HttpConnection& connection) override;
   void finish_drain();
 
+  struct Open {
+    std::unique_ptr<HttpConnection> connection;
+    std::string source;  // address without port
+  };
+
   Loop& loop_;
   HttpServerOptions options_;
   ServerHandler handler_;
@@ -65,7 +74,7 @@ class HttpServer final : public HttpConnectionOwner {
   bool retired_ = false;
   Task drained_;
   Subscription drain_end_;
-  std::vector<std::unique_ptr<HttpConnection>> connections_;
+  std::vector<Open> connections_;
   std::unique_ptr<Listener> listener_;  // dies first: nothing is accepted into what is going away
 };
 

@@ -1,9 +1,11 @@
 """Fixtures of the Docker tests: one engine for the session, one network with the model server in it,
 and a table of what every fault took."""
 
+import datetime
 import json
 import os
 import pathlib
+import platform
 import subprocess
 import tempfile
 
@@ -17,6 +19,11 @@ MODEL_PORT = 9000
 READY_WAIT_S = 60
 
 _times = []
+
+
+def pytest_addoption(parser):
+    parser.addoption("--write-results", action="store_true",
+                     help="write the table of faults to tests/docker/RESULTS.md")
 
 
 def pytest_configure(config):
@@ -85,7 +92,24 @@ def pytest_runtest_makereport(item, call):
             report.sections.append((f"container {name}", docker.logs(name)[-4000:]))
 
 
-def pytest_terminal_summary(terminalreporter):
+RESULTS = """# Faults in Docker
+
+Written by `./dev docker test --write-results` on {date} ({cpus} cores, Linux {kernel}, dockerd {docker}).
+Beside Remora the same agent with Docker alone: `restart: always`, a health check each second, all else at
+its defaults. Callers send 20 turns a second; hang windows are 3 s.
+
+"""
+
+
+def write_results(lines):
+    docker = subprocess.run(["dockerd", "--version"], capture_output=True, text=True, check=True)
+    head = RESULTS.format(date=datetime.date.today().isoformat(), cpus=os.cpu_count(),
+                          kernel=platform.release(), docker=docker.stdout.split()[2].rstrip(","))
+    path = pathlib.Path(__file__).parent / "RESULTS.md"
+    path.write_text(head + "\n".join(lines) + "\n", encoding="utf-8")
+
+
+def pytest_terminal_summary(terminalreporter, config):
     if not _times:
         return
     lines = ["| fault | with | the agent answers again after | callers |", "|---|---|---|---|"]
@@ -93,6 +117,8 @@ def pytest_terminal_summary(terminalreporter):
     terminalreporter.section("what each fault took")
     for line in lines:
         terminalreporter.write_line(line)
+    if config.getoption("--write-results"):
+        write_results(lines)
     out = SOURCE / "build/docker"
     out.mkdir(parents=True, exist_ok=True)
     (out / "times.md").write_text("\n".join(lines) + "\n", encoding="utf-8")

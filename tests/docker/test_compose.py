@@ -4,6 +4,7 @@ restart policy starts the agent; Remora finds, holds, heals and drains it."""
 import json
 import time
 
+import faults
 import images
 import pytest
 from agents import HEAL_WAIT_S, Agent, count, healed_after, warm
@@ -103,15 +104,7 @@ def test_a_hanging_agent_is_ended_by_a_signal_and_started_by_docker(agent, note)
 
 
 def test_a_deadlock_is_named_and_healed(agent, note):
-    with Callers(agent.host, PORT) as callers:
-        warm(callers)
-        agent.ask_for_fault("deadlock")
-        incident = agent.closed_incident("deadlock")
-    texts = " | ".join(item["text"] for item in incident["evidence"])
-    assert "ledger-writer" in texts and "index-writer" in texts
-    assert callers.failures() == []
-    assert callers.lost_or_doubled() == []
-    note("deadlock of two pthread mutexes", WITH, float(incident["mttr_s"]), count(callers))
+    faults.deadlock_is_named_and_healed(agent, note, WITH)
 
 
 def test_damaged_state_is_restored_before_the_agent_runs_again(agent, engine, note):

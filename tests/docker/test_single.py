@@ -5,6 +5,7 @@ import json
 import time
 import uuid
 
+import faults
 import images
 import pytest
 from agents import HEAL_WAIT_S, NEVER_S, Agent, count, healed_after, warm
@@ -120,16 +121,17 @@ def test_docker_alone_never_notices_a_hang(alone, engine, note):
 
 # --- deadlock --------------------------------------------------------------------------------------
 def test_a_deadlock_is_named_and_healed(with_remora, note):
-    agent = with_remora
-    with Callers(agent.host, PORT) as callers:
-        warm(callers)
-        agent.ask_for_fault("deadlock")
-        incident = agent.closed_incident("deadlock")
-    texts = " | ".join(item["text"] for item in incident["evidence"])
-    assert "ledger-writer" in texts and "index-writer" in texts
-    assert callers.failures() == []
-    assert callers.lost_or_doubled() == []
-    note("deadlock of two pthread mutexes", WITH, float(incident["mttr_s"]), count(callers))
+    faults.deadlock_is_named_and_healed(with_remora, note, WITH)
+
+
+def test_docker_alone_never_notices_a_deadlock(alone, engine, note):
+    answer = alone.ask_for_fault("deadlock")
+    began_at = time.monotonic()
+    wait_for(lambda: time.monotonic() - began_at > NEVER_S, "the end of our patience", NEVER_S + 10)
+    assert answer == [], "the request that caused it is still waiting"
+    assert alone.restarts() == 0
+    note(faults.DEADLOCK, ALONE, f"never (watched {NEVER_S} s)", "who needs a lock waits")
+    engine.remove(alone.name)  # lets the request go
 
 
 # --- damaged state ---------------------------------------------------------------------------------

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from http1 import ask
 from pod import PodSidecar
-from remora import UnixConnection, run_cli, wait_for
+from remora import UnixConnection, free_port, run_cli, wait_for
 
 
 @pytest.fixture
@@ -148,3 +149,25 @@ def test_last_good_one_of_another_pod_is_not_taken(pod):
     pod.launch(env={"REMORA_POD_UID": "uid-2"})
     assert pod.wait() == 2
     assert "remora.dev/hang-window" in pod.log_text()
+
+
+def test_each_port_of_each_agent_has_an_entrance(pod):
+    """Explicit mode: nobody can say which port a caller meant but by the port it calls."""
+    second = PodSidecar(pod.directory + "-second")
+    second.agents[0]["name"] += "-second"
+    entrances = [free_port() for _ in range(2)]
+    pod.inbound_port = entrances[0]
+    for agent, entrance in zip(pod.agents + second.agents, entrances):
+        agent["ports"][0]["inboundPort"] = entrance
+    pod.agents += second.agents
+    pod.annotate()
+    pod.run_agent()
+    runtime = pod.run_agent("--port", second.app_port, "--journal", second.journal_path,
+                            name=second.agents[0]["name"])
+    pod.launch()
+    pod.wait_log("agent_up", count=2)
+    for entrance, journal in zip(entrances, (pod, second)):
+        assert ask(entrance, "GET", "/ok").status == 200
+        assert len(journal.journal(path="/ok")) == 1, "of the other agent"
+    assert str(entrances[1]) in status_text(pod)
+    del runtime

@@ -19,6 +19,7 @@ class EndpointsTest : public testing::Test {
  protected:
   EndpointsTest() {
     source_.readiness = [this] { return readiness_; };
+    source_.started = [this] { return started_; };
     source_.status = [] {
       AdminStatus status;
       status.agents.emplace_back();
@@ -49,11 +50,20 @@ class EndpointsTest : public testing::Test {
 
   AdminSource source_;
   AdminReadiness readiness_{true, {}};
+  AdminReadiness started_{true, {}};
   AdminDone snapshot_done_;
   std::string snapshot_agent_;
   int drains_ = 0;
   int pod_ends_ = 0;
 };
+
+TEST_F(EndpointsTest, SaysWhyNobodyMayBeginYet) {
+  EXPECT_EQ(status("GET", "/started"), 200);
+  started_ = {false, {"agent: its state is being checked"}};
+  EXPECT_EQ(status("GET", "/started"), 503);
+  EXPECT_THAT(ask("GET", "/started")->body, HasSubstr("its state is being checked"));
+  EXPECT_EQ(status("GET", "/started", true), 404) << "for the socket only";
+}
 
 TEST_F(EndpointsTest, AnswersEachEndpointOnTheSocket) {
   for (const char* path : {"/healthz", "/readyz", "/metrics", "/config", "/status", "/incidents"}) {

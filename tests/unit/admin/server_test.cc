@@ -16,6 +16,7 @@
 
 #include "sidecar/admin/client.h"
 #include "sidecar/admin/status_cli.h"
+#include "sidecar/base/exit_codes.h"
 #include "sidecar/net/event_loop.h"
 #include "sidecar/serve/http_connection.h"
 
@@ -294,17 +295,17 @@ class StatusCommandTest : public AdminServerTest {
 
 TEST_F(StatusCommandTest, ShowsTheStatus) {
   start();
-  EXPECT_EQ(run({"status", "--admin", socket_}), exit_status_ready);
+  EXPECT_EQ(run({"status", "--admin", socket_}), exit_ok);
   EXPECT_THAT(out_, HasSubstr("ready      yes"));
-  EXPECT_EQ(run({"status", "--store", folder_, "--json"}), exit_status_ready);
+  EXPECT_EQ(run({"status", "--store", folder_, "--json"}), exit_ok);
   EXPECT_THAT(out_, HasSubstr("\"phase\": \"serving\""));
   ready_ = false;
-  EXPECT_EQ(run({"status", "--admin", socket_}), exit_status_not_ready);
+  EXPECT_EQ(run({"status", "--admin", socket_}), exit_not_good);
 }
 
 TEST_F(StatusCommandTest, Drains) {
   start();
-  EXPECT_EQ(run({"drain", "--admin", socket_}), exit_status_ready);
+  EXPECT_EQ(run({"drain", "--admin", socket_}), exit_ok);
   EXPECT_EQ(drains_, 1);
   EXPECT_FALSE(drained_for_pod_);
   EXPECT_EQ(run({"drain", "--pod-ends", "--admin", socket_}), exit_status_ready);
@@ -313,14 +314,14 @@ TEST_F(StatusCommandTest, Drains) {
 }
 
 TEST_F(StatusCommandTest, SaysWhatIsMissing) {
-  EXPECT_EQ(run({"status", "--admin", socket_}), exit_status_unreachable);
+  EXPECT_EQ(run({"status", "--admin", socket_}), exit_failed);
   EXPECT_THAT(err_, HasSubstr("is remora running"));
   ::unsetenv("REMORA_ADMIN");
-  EXPECT_EQ(run({"status"}), exit_status_usage);
+  EXPECT_EQ(run({"status"}), exit_usage);
   EXPECT_THAT(err_, HasSubstr("--admin SOCKET"));
   start();
   ::setenv("REMORA_ADMIN", socket_.c_str(), 1);
-  EXPECT_EQ(run({"status"}), exit_status_ready);
+  EXPECT_EQ(run({"status"}), exit_ok);
   ::unsetenv("REMORA_ADMIN");
 }
 

@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "sidecar/base/exit_codes.h"
 #include "tests/unit/checkpoint/checkpoint_fixture.h"
 
 namespace remora::checkpoint {
@@ -128,7 +129,7 @@ TEST_F(CliTest, VerifyAnswersDamageWithItsOwnCode) {
     write_file(entry.path(), bytes);
   }
   const Outcome outcome = run({"verify", "--store", store_path_, "--json"});
-  EXPECT_EQ(outcome.exit_code, exit_damaged);
+  EXPECT_EQ(outcome.exit_code, exit_not_good);
   const auto json = nlohmann::json::parse(outcome.out);
   EXPECT_EQ(json["damaged"], true);
   EXPECT_EQ(json["snapshots"][0]["id"], id);

@@ -74,6 +74,21 @@ class HttpServerTest : public testing::Test {
   std::vector<std::unique_ptr<Client>> clients_;
 };
 
+TEST_F(HttpServerTest, OneSourceHasItsShareAndNoMore) {
+  start({.connections_max = 16, .connections_per_source_max = 2});
+  connect();
+  Client& second = connect();
+  Client& third = connect();
+  EXPECT_TRUE(runner_.run_until([&] { return third.events.eofs > 0 || third.events.error; }))
+      << "closed at once";
+  send(second, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+  EXPECT_TRUE(runner_.run_until([&] { return second.events.eofs > 0; }));
+  EXPECT_TRUE(runner_.run_until([&] { return server_->connections() == 1; }));
+  Client& fourth = connect();
+  send(fourth, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+  EXPECT_TRUE(runner_.run_until([&] { return fourth.events.read.ends_with("answer"); }));
+}
+
 TEST_F(HttpServerTest, GivesTheHandlerTheWholeRequest) {
   start();
   Client& client = connect();

@@ -1,4 +1,6 @@
 // As whom the sidecar runs, and what is said when it can't look into the agent.
+#include <algorithm>
+
 #include <gmock/gmock.h>
 
 #include "tests/unit/k8s/inject/inject_fixture.h"
@@ -71,6 +73,36 @@ TEST(IdentityTest, AnnotationsChooseAnotherUser) {
 TEST(IdentityTest, APrivilegedAgentIsOutOfReach) {
   EXPECT_THAT(inject(pod_with("{}", R"({"runAsUser": 0, "privileged": true})")).all_warnings(),
               HasSubstr("container agent is privileged, and Remora is not"));
+}
+
+// The rules tell the sidecar's connections by its user where that is possible.
+bool is_told_by_user(const Json& pod) {
+  const Json arguments = inject(pod).container("initContainers", "remora-intercept")["args"];
+  return std::ranges::find(arguments, "--sidecar-uid=65532") != arguments.end();
+}
+
+TEST(IdentityTest, RulesTellTheSidecarByAUserThatNobodyElseHas) {
+  Json pod = simple_pod();
+  EXPECT_FALSE(is_told_by_user(pod)) << "it shares the agent's";
+  annotate(pod, "run-as-user", "65532");
+  EXPECT_TRUE(is_told_by_user(pod));
+  const Injected injected = inject(pod);
+  EXPECT_EQ(injected.record().sidecar_uid(), 65532);
+  EXPECT_EQ(inject(injected.pod).patch.operations, 0u) << "the same once more";
+}
+
+TEST(IdentityTest, RulesDontTrustAUserThatAnotherContainerHasOrMayBecome) {
+  for (const Json& other : {Json(65532), Json(0), Json(nullptr)}) {
+    Json pod = simple_pod();
+    annotate(pod, "run-as-user", "65532");
+    pod["spec"].erase("securityContext");
+    pod["spec"]["containers"][0]["securityContext"] = {{"runAsUser", 1000}};
+    EXPECT_TRUE(is_told_by_user(pod));
+    Json second = {{"name", "second"}, {"image", "second:1"}};
+    if (!other.is_null()) second["securityContext"] = {{"runAsUser", other}};
+    pod["spec"]["containers"].push_back(second);
+    EXPECT_FALSE(is_told_by_user(pod)) << other;
+  }
 }
 
 }  // namespace

@@ -32,8 +32,9 @@ TEST(InjectTest, TheSidecarIsANativeOneAndStartsFirst) {
 TEST(InjectTest, TheAgentIsNamedAndItsStartGated) {
   const Injected injected = inject(simple_pod());
   EXPECT_EQ(env_of(injected.agent(), "REMORA_AGENT"), "agent");
-  EXPECT_EQ(injected.sidecar()["startupProbe"]["httpGet"],
-            Json::parse(R"({"path":"/started","port":15020})"));
+  EXPECT_FALSE(injected.sidecar().contains("startupProbe")) << "its period is a second at least";
+  EXPECT_EQ(injected.sidecar()["lifecycle"]["postStart"]["exec"]["command"],
+            Json::parse(R"(["/usr/local/bin/remora","wait-started","--limit=60"])"));
   EXPECT_EQ(injected.sidecar()["readinessProbe"]["httpGet"]["path"], "/readyz");
   EXPECT_EQ(injected.sidecar()["lifecycle"]["preStop"]["exec"]["command"],
             Json::parse(R"(["/usr/local/bin/remora","drain","--pod-ends"])"));
@@ -102,6 +103,48 @@ TEST(InjectTest, ExplicitInterceptionNeedsNoRightsAndSetsProxies) {
   EXPECT_THAT(injected.all_warnings(), HasSubstr("targetPort remora-inbound (15006)"));
   annotate(pod, "proxy-env", "false");
   EXPECT_EQ(env_of(inject(pod).agent(), "https_proxy"), "");
+}
+
+Json two_agents() {
+  Json pod = simple_pod();
+  pod["spec"]["containers"][0]["ports"].push_back({{"containerPort", 15007}});
+  pod["spec"]["containers"].push_back(
+      {{"name", "tools"}, {"image", "tools:1"}, {"ports", {{{"containerPort", 9000}}}}});
+  annotate(pod, "containers", "agent, tools");
+  annotate(pod, "interception", "explicit");
+  return pod;
+}
+
+TEST(InjectTest, ExplicitInterceptionGivesEachPortOfEachAgentAnEntrance) {
+  const Injected injected = inject(two_agents());
+  const config::Injected record = injected.record();
+  ASSERT_EQ(record.agents_size(), 2);
+  EXPECT_EQ(record.agents(0).ports(0).inbound_port(), 15006);
+  EXPECT_EQ(record.agents(0).ports(1).inbound_port(), 15008) << "15007 is the agent's own";
+  EXPECT_EQ(record.agents(1).ports(0).inbound_port(), 15009);
+  EXPECT_EQ(injected.sidecar()["ports"],
+            Json::parse(R"([{"name":"remora-health","containerPort":15020},
+                            {"name":"remora-inbound","containerPort":15006},
+                            {"name":"remora-15007","containerPort":15008},
+                            {"name":"remora-9000","containerPort":15009}])"));
+  EXPECT_THAT(injected.all_warnings(),
+              HasSubstr("remora-inbound (15006) for port 8000 of agent, remora-15007 (15008) for "
+                        "port 15007 of agent, remora-9000 (15009) for port 9000 of tools"));
+  EXPECT_EQ(inject(injected.pod).patch.operations, 0u) << "the same once more";
+}
+
+TEST(InjectTest, EntrancesStayWhereTheyWereWhenOthersAddPorts) {
+  Injected injected = inject(two_agents());
+  injected.pod["spec"]["containers"][0]["ports"].push_back({{"containerPort", 8001}});
+  const config::Injected record = inject(injected.pod).record();
+  EXPECT_EQ(record.agents(1).ports(0).inbound_port(), 15009);
+  EXPECT_EQ(record.agents(0).ports(2).inbound_port(), 15010);
+}
+
+TEST(InjectTest, TransparentInterceptionHasOneEntrance) {
+  Json pod = two_agents();
+  annotate(pod, "interception", "transparent");
+  EXPECT_EQ(inject(pod).sidecar()["ports"].size(), 2u);
 }
 
 TEST(InjectTest, TransparentInterceptionPassesExclusionsOn) {
