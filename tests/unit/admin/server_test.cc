@@ -308,7 +308,7 @@ TEST_F(StatusCommandTest, Drains) {
   EXPECT_EQ(run({"drain", "--admin", socket_}), exit_ok);
   EXPECT_EQ(drains_, 1);
   EXPECT_FALSE(drained_for_pod_);
-  EXPECT_EQ(run({"drain", "--pod-ends", "--admin", socket_}), exit_status_ready);
+  EXPECT_EQ(run({"drain", "--pod-ends", "--admin", socket_}), exit_ok);
   EXPECT_EQ(drains_, 2);
   EXPECT_TRUE(drained_for_pod_);
 }
