@@ -45,7 +45,10 @@ ContainerFacts read_container(const Json& status) {
   container.ready = bool_of(status, "ready").value_or(false);
   container.restarts = integer_of(status, "restartCount").value_or(0);
   const Json& state = section(status, "state");
-  container.running = find_object(state, "running") != nullptr;
+  if (const Json* running = find_object(state, "running")) {
+    container.running = true;
+    container.started_at = parse_time(text_of(*running, "startedAt"));
+  }
   if (const Json* waiting = find_object(state, "waiting")) {
     container.waiting_reason = text_of(*waiting, "reason");
     container.waiting_message = text_of(*waiting, "message");
@@ -89,6 +92,20 @@ bool is_one_of(std::string_view text, std::initializer_list<std::string_view> wo
   return std::ranges::find(words, text) != words.end();
 }
 
+// Since when a pod runs without getting ready, as far as its containers let it: while one of them
+// ends and is started anew that is no state of its own, but part of a crash loop.
+std::optional<WallTime> unready_since(const PodFacts& pod) {
+  std::optional<WallTime> since = pod.ready_since;
+  if (!since) return since;
+  for (const ContainerFacts& container : pod.containers) {
+    if (container.ready) continue;
+    std::optional<WallTime> changed = container.started_at;
+    if (!container.running && container.ended) changed = container.ended->ended_at;
+    if (changed) since = std::max(*since, *changed);
+  }
+  return since;
+}
+
 std::optional<PodFault> container_fault(const ContainerFacts& container) {
   PodFault fault;
   fault.container = container.name;
@@ -116,6 +133,12 @@ std::optional<PodFault> container_fault(const ContainerFacts& container) {
     return fault;
   }
   if (!loops) return std::nullopt;
+  // It never ran: between its tries it looks like a crash loop, and is still the same fault.
+  if (is_one_of(ended.reason, {"StartError", "ContainerCannotRun"})) {
+    fault.kind = FaultKind::kConfigError;
+    fault.summary = ended.reason + ": the container can't be started, see its command and mounts";
+    return fault;
+  }
   fault.kind = FaultKind::kCrashLoop;
   fault.summary = "ends with code " + std::to_string(ended.exit_code) + " (" + ended.reason +
                   ") again and again, " + std::to_string(container.restarts) + " restarts so far";
@@ -233,12 +256,13 @@ std::optional<PodFault> find_fault(const PodFacts& pod, const NodeFacts* node, W
     if (std::optional<PodFault> fault = container_fault(container)) return fault;
   }
   const bool running = pod.phase == "Running" && !pod.ready;
-  if (!running || !pod.ready_since || now - *pod.ready_since < unready_after) return std::nullopt;
+  const std::optional<WallTime> since = unready_since(pod);
+  if (!running || !since || now - *since < unready_after) return std::nullopt;
   return PodFault{.kind = FaultKind::kUnready,
                   .container = {},
                   .summary = "runs and has not been ready for " +
-                             std::to_string(to_ms(now - *pod.ready_since) / 1000) + " s",
-                  .began_at = pod.ready_since};
+                             std::to_string(to_ms(now - *since) / 1000) + " s",
+                  .began_at = since};
 }
 
 }  // namespace remora::k8s

@@ -31,6 +31,7 @@ struct ContainerFacts {
   std::string name{};
   bool ready = false;
   bool running = false;
+  std::optional<WallTime> started_at{};  // of the run that goes on
   int64_t restarts = 0;
   std::string waiting_reason{};  // "CrashLoopBackOff"; empty: it doesn't wait
   std::string waiting_message{};

@@ -90,6 +90,33 @@ TEST(FactsTest, EachFaultHasItsKind) {
   EXPECT_FALSE(fault_kind_of("nonsense"));
 }
 
+// Seen in between: a crash loop must not turn into another fault, whose ladder evicts.
+TEST(FactsTest, BetweenTwoCrashesNothingElseIsFound) {
+  const char* const moments[] = {
+      R"([{"name":"agent","restartCount":3,"state":{"terminated":{"exitCode":7,"reason":"Error",
+        "finishedAt":"2026-01-01T00:59:58Z"}}}])",
+      R"([{"name":"agent","restartCount":4,"state":{"running":{"startedAt":"2026-01-01T00:59:00Z"}},
+        "lastState":{"terminated":{"exitCode":7,"reason":"Error",
+        "finishedAt":"2026-01-01T00:58:00Z"}}}])"};
+  for (const char* moment : moments) EXPECT_FALSE(fault_of(pod(moment))) << moment;
+  const auto fault = fault_of(pod(R"([{"name":"agent","restartCount":4,
+      "state":{"running":{"startedAt":"2026-01-01T00:52:00Z"}}}])"));
+  ASSERT_TRUE(fault) << "it has run for long enough";
+  EXPECT_EQ(fault->kind, FaultKind::kUnready);
+  EXPECT_THAT(fault->summary, HasSubstr("480 s"));
+}
+
+TEST(FactsTest, WhatCanNotBeStartedIsTheSameFaultBetweenItsTries) {
+  for (const char* moment :
+       {R"([{"name":"agent","state":{"waiting":{"reason":"RunContainerError"}}}])",
+        R"([{"name":"agent","restartCount":2,"state":{"waiting":{"reason":"CrashLoopBackOff"}},
+          "lastState":{"terminated":{"exitCode":128,"reason":"StartError"}}}])"}) {
+    const auto fault = fault_of(pod(moment));
+    ASSERT_TRUE(fault) << moment;
+    EXPECT_EQ(fault->kind, FaultKind::kConfigError) << moment;
+  }
+}
+
 TEST(FactsTest, OneCrashThatIsOverIsNoFault) {
   EXPECT_FALSE(fault_of(pod(R"([{"name":"agent","ready":true,"restartCount":1,
     "state":{"running":{}},"lastState":{"terminated":{"exitCode":1,"reason":"Error"}}}])",
