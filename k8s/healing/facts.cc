@@ -2,10 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdio>
 #include <ctime>
 #include <nlohmann/json.hpp>
 #include <utility>
+
+#include "sidecar/base/rfc3339.h"
 
 namespace remora::k8s {
 namespace {
@@ -156,13 +157,7 @@ std::optional<WallTime> parse_time(std::string_view text) {
 }
 
 std::string format_time(WallTime time) {
-  const std::time_t seconds =
-      std::chrono::duration_cast<std::chrono::seconds>(time.time_since_epoch()).count();
-  std::tm parts{};
-  ::gmtime_r(&seconds, &parts);
-  std::array<char, 32> text{};
-  const size_t n = std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &parts);
-  return {text.data(), n};
+  return rfc3339(std::chrono::duration_cast<std::chrono::seconds>(time.time_since_epoch()).count());
 }
 
 PodFacts read_pod(const Object& object) {

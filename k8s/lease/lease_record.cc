@@ -1,9 +1,8 @@
 #include "k8s/lease/lease_record.h"
 
-#include <array>
-#include <cstdio>
-#include <ctime>
 #include <nlohmann/json.hpp>
+
+#include "sidecar/base/rfc3339.h"
 
 namespace remora::k8s {
 namespace {
@@ -57,16 +56,8 @@ std::string write_lease(const LeaseRecord& record, std::string_view namespace_na
 }
 
 std::string micro_time(WallTime time) {
-  const int64_t us =
-      std::chrono::duration_cast<std::chrono::microseconds>(time.time_since_epoch()).count();
-  const std::time_t seconds = us / 1'000'000;
-  std::tm parts{};
-  ::gmtime_r(&seconds, &parts);
-  std::array<char, 64> text{};
-  const size_t n = std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%S", &parts);
-  std::array<char, 16> fraction{};
-  std::snprintf(fraction.data(), fraction.size(), ".%06dZ", static_cast<int>(us % 1'000'000));
-  return std::string(text.data(), n) + fraction.data();
+  return rfc3339_micro(
+      std::chrono::duration_cast<std::chrono::microseconds>(time.time_since_epoch()).count());
 }
 
 }  // namespace remora::k8s

@@ -1,12 +1,11 @@
 #include "k8s/operator/uninjected.h"
 
 #include <algorithm>
-#include <array>
-#include <ctime>
 #include <nlohmann/json.hpp>
 
 #include "config/pod.h"
 #include "k8s/inject/json_view.h"
+#include "sidecar/base/rfc3339.h"
 
 namespace remora::k8s {
 namespace {
@@ -16,15 +15,6 @@ constexpr size_t message_bytes_max = 1024;
 // Kubernetes' names of objects have at most 253 bytes; the UID and a dot have 37.
 constexpr size_t pod_name_bytes_max = 200;
 constexpr std::string_view component = "remora-operator";
-
-std::string rfc3339(int64_t unix_s) {
-  const auto seconds = static_cast<std::time_t>(unix_s);
-  std::tm parts{};
-  ::gmtime_r(&seconds, &parts);
-  std::array<char, sizeof "9999-12-31T23:59:59Z"> text{};
-  std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &parts);
-  return text.data();
-}
 
 bool is_over(const Json& pod, const Json& metadata) {
   const Json* status = find_object(pod, "status");

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
-#include <ctime>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -12,6 +11,7 @@
 #include "k8s/api/problem.h"
 #include "k8s/api/server.h"
 #include "sidecar/base/log.h"
+#include "sidecar/base/rfc3339.h"
 
 namespace remora {
 namespace {
@@ -25,15 +25,6 @@ struct Telling {
   std::string_view type;
   std::string message;
 };
-
-std::string rfc3339(int64_t unix_s) {
-  const auto seconds = static_cast<std::time_t>(unix_s);
-  std::tm parts{};
-  ::gmtime_r(&seconds, &parts);
-  std::array<char, sizeof "9999-12-31T23:59:59Z"> text{};
-  std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &parts);
-  return text.data();
-}
 
 Telling telling_of(std::string_view agent, const Incident& incident) {
   const std::string what =
