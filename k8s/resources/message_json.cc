@@ -130,6 +130,12 @@ Result<void> read_message(const Json& json, Message& message) {
     const bool absent = member == json.end() || member->is_null();
     Result<void> read = absent ? read_default(field, message) : read_field(*member, field, message);
     if (!read) return read;
+    // Nothing is written of a value that is its type's empty one: it would be missing the next
+    // time.
+    const Reflection& reflection = *message.GetReflection();
+    const bool is_there = field.is_repeated() ? reflection.FieldSize(message, &field) > 0
+                                              : reflection.HasField(message, &field);
+    if (config::rules_of(field).required() && !is_there) return bad(field, "is empty");
   }
   return {};
 }

@@ -48,6 +48,8 @@ TEST(MessageJsonTest, WhatBreaksTheRulesIsNamed) {
       {R"({"selector":{},"stepTimeout":"soon"})", "stepTimeout"},
       {R"({"selector":{},"budgets":{"minHealthyPercent":101}})", "budgets.minHealthyPercent"},
       {R"({"selector":{},"ladders":[{"fault":"x","steps":[]}]})", "ladders.fault"},
+      {R"({"selector":{"matchExpressions":[{"key":"","operator":"Exists"}]}})", "key: is empty"},
+      {R"({"selector":{},"ladders":[{"fault":"unready","steps":[]}]})", "steps: is empty"},
       {R"({"selector":{},"ladders":{}})", "ladders"}};
   for (const auto& [text, part] : cases) {
     v1alpha1::HealingPolicySpec spec;
