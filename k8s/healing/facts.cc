@@ -153,6 +153,8 @@ std::optional<WallTime> parse_time(std::string_view text) {
   std::tm parts{};
   const char* const rest = ::strptime(copy.c_str(), "%Y-%m-%dT%H:%M:%S", &parts);
   if (rest == nullptr || !(*rest == 'Z' || *rest == '.')) return std::nullopt;
+  const int year = parts.tm_year + 1900;
+  if (year < time_year_min || year > time_year_max) return std::nullopt;
   return WallTime(std::chrono::seconds(::timegm(&parts)));
 }
 

@@ -16,7 +16,11 @@ namespace remora::k8s {
 
 inline constexpr std::string_view pause_annotation = "remora.dev/pause";
 
-// "2026-01-01T00:00:00Z", also with a fraction; nothing for anything else.
+// WallTime holds the years 1678 to 2262. Times are subtracted and added to, which must fit, too.
+inline constexpr int time_year_min = 1970;
+inline constexpr int time_year_max = 2199;
+
+// "2026-01-01T00:00:00Z", also with a fraction; nothing for anything else, nor for other years.
 std::optional<WallTime> parse_time(std::string_view text);
 std::string format_time(WallTime time);
 

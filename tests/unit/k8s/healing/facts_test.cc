@@ -180,7 +180,12 @@ TEST(FactsTest, OddObjectsAreReadAsFarAsTheyGo) {
 
 TEST(FactsTest, TimesAreReadAndWritten) {
   EXPECT_EQ(format_time(*parse_time("2026-01-01T01:02:03.000123Z")), "2026-01-01T01:02:03Z");
-  for (const char* bad : {"", "2026", "2026-01-01", "2026-01-01T01:02:03", "x"}) {
+  for (const char* edge : {"1970-01-01T00:00:00Z", "2199-12-31T23:59:59Z"}) {
+    EXPECT_EQ(format_time(parse_time(edge).value()), edge);
+  }
+  for (const char* bad :
+       {"", "2026", "2026-01-01", "2026-01-01T01:02:03", "x", "0255-01-01T00:00:00Z",
+        "1969-12-31T23:59:59Z", "2200-01-01T00:00:00Z", "9999-12-31T23:59:59Z"}) {
     EXPECT_FALSE(parse_time(bad)) << bad;
   }
 }
