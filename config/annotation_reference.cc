@@ -34,10 +34,11 @@ value and what to write instead. An unknown `remora.dev/` name is an error.
   the sidecar, and `remora status`, the log and `remora_config_last_reload_good` say so. What only
   another start can change (ports, directories, images, volumes) is named there, too; for names of
   the section "The pod" make the pod anew.
-- An annotation wins over the configuration file from `remora.dev/config-map`, and the file over the
-  defaults.
+- An annotation wins over the configuration file from `remora.dev/config-map`, the file over what a
+  `HealingPolicy` sets for its pods, and that over the defaults.
 - `remora.dev/injected` is written by the injection. It marks an injected pod and tells the sidecar
-  what it can't see otherwise: the agents' ports and original probes. Don't write it yourself.
+  what it can't see otherwise: the agents' ports and original probes. `remora.dev/policy` records which annotations are a policy's,
+  not the pod's own. Don't write them yourself.
 
 | Interception | needs | what passes Remora |
 |---|---|---|

@@ -20,7 +20,6 @@ namespace {
 
 // Longer names are not compared with known ones.
 constexpr size_t similar_name_bytes_max = 64;
-constexpr std::string_view injected_name = "injected";
 
 std::string_view trim(std::string_view text) {
   static constexpr std::string_view blanks = " \t\r\n";
@@ -88,7 +87,11 @@ std::string joined(std::span<const std::string> names) {
 
 // What is wrong with the name, without the prefix; nothing when it is known.
 std::optional<Complaint> check_name(std::string_view name, std::span<const std::string> agents) {
-  if (name == injected_name || find_entry(name) != nullptr) return std::nullopt;
+  if (find_entry(name) != nullptr) return std::nullopt;
+  const auto is_it = [name](std::string_view other) {
+    return other.substr(annotation_prefix.size()) == name;
+  };
+  if (std::ranges::any_of(other_annotations, is_it)) return std::nullopt;
   const size_t dot = name.find('.');
   const AnnotationEntry* entry = find_entry(name.substr(0, dot));
   if (entry == nullptr || dot == name.npos) {
@@ -142,10 +145,13 @@ Override make_override(const AnnotationEntry& entry, std::string_view name,
 std::vector<Override> overrides_of(const Annotations& annotations, std::string_view agent,
                                    bool pod_only) {
   std::vector<Override> overrides;
+  const AppliedPolicy policy = applied_policy(annotations);
   for (const AnnotationEntry& entry : annotation_vocabulary()) {
     if (entry.pod_only != pod_only) continue;
     if (const auto it = annotations.find(full_name(entry.name)); it != annotations.end()) {
       overrides.push_back(make_override(entry, entry.name, it->second));
+      overrides.back().is_default =
+          std::ranges::find(policy.settings(), entry.name) != policy.settings().end();
     }
     if (agent.empty() || rules_of(*entry.field).pod_wide()) continue;
     const std::string name = entry.name + "." + std::string(agent);
@@ -156,28 +162,14 @@ std::vector<Override> overrides_of(const Annotations& annotations, std::string_v
   return overrides;
 }
 
-// Everything in message counts as written, so that no default replaces it.
-void mark_set(const Message& message, const std::string& prefix, const Origin& place,
-              Origins& origins) {
-  const google::protobuf::Reflection& reflection = *message.GetReflection();
-  const MessageDescriptor& type = *message.GetDescriptor();
-  for (int i = 0; i < type.field_count(); ++i) {
-    const FieldDescriptor& field = *type.field(i);
-    const std::string path = prefix + key_of(field);
-    if (field_form(field) != FieldForm::kMessage) {
-      origins.add(path, place);
-    } else if (!field.is_repeated()) {
-      if (!reflection.HasField(message, &field)) continue;
-      origins.add(path, place);
-      mark_set(reflection.GetMessage(message, &field), path + ".", place, origins);
-    } else {
-      for (int j = 0; j < reflection.FieldSize(message, &field); ++j) {
-        const std::string item = path + "[" + std::to_string(j) + "]";
-        origins.add(item, place);
-        mark_set(reflection.GetRepeatedMessage(message, &field, j), item + ".", place, origins);
-      }
-    }
-  }
+// Unknown fields, of a later version, are left out.
+template <typename M>
+bool from_json(std::string_view json, M& message) {
+  google::protobuf::util::JsonParseOptions options;
+  options.ignore_unknown_fields = true;
+  return google::protobuf::util::JsonStringToMessage(
+             google::protobuf::StringPiece(json.data(), json.size()), &message, options)
+      .ok();
 }
 
 template <typename M>
@@ -217,25 +209,6 @@ Problems check_annotation_names(const Annotations& annotations,
 
 std::vector<Override> annotation_overrides(const Annotations& annotations, std::string_view agent) {
   return overrides_of(annotations, agent, false);
-}
-
-Problems overlay_annotations(Config& config, const Annotations& annotations,
-                             std::string_view agent) {
-  Problems problems = check_annotation_names(annotations);
-  Origins origins;
-  Reporter reporter(problems, origins);
-  const Origin place{"configuration", 0, 0};
-  Config overlaid = config;
-  origins.add("", place);
-  mark_set(overlaid, "", place, origins);
-  for (const Override& from : annotation_overrides(annotations, agent)) {
-    apply_override(from, overlaid, reporter, origins);
-  }
-  fill_in_defaults(overlaid, origins);
-  validate(overlaid, origins, reporter);
-  reporter.finish();
-  if (problems.empty()) config = std::move(overlaid);
-  return problems;
 }
 
 Problems check_annotation_values(const Annotations& annotations, std::string_view agent,
@@ -318,16 +291,21 @@ std::vector<Override> pod_overrides(const Injected& injected, const InjectedAgen
 
 Result<Injected> parse_injected(std::string_view json) {
   Injected injected;
-  google::protobuf::util::JsonParseOptions options;
-  options.ignore_unknown_fields = true;
-  const auto status = google::protobuf::util::JsonStringToMessage(
-      google::protobuf::StringPiece(json.data(), json.size()), &injected, options);
-  if (status.ok()) return injected;
+  if (from_json(json, injected)) return injected;
   return make_error(ErrorCode::kCorrupt, ErrorSource::kConfig,
                     "annotation " + std::string(injected_annotation) +
                         ": is not what the injection wrote; remove it and inject again");
 }
 
 std::string render_injected(const Injected& injected) { return to_json(injected); }
+
+AppliedPolicy applied_policy(const Annotations& annotations) {
+  AppliedPolicy policy;
+  const auto it = annotations.find(policy_annotation);
+  if (it == annotations.end() || !from_json(it->second, policy)) return {};
+  return policy;
+}
+
+std::string render_applied_policy(const AppliedPolicy& policy) { return to_json(policy); }
 
 }  // namespace remora::config

@@ -39,13 +39,9 @@ Problems check_annotation_names(const Annotations& annotations,
                                 std::span<const std::string> agents = {});
 
 // Those that set configuration, as overrides for load_yaml and its kin. Names are not checked.
-// agent empty: only what holds for the whole pod.
+// agent empty: only what holds for the whole pod. What a policy has set is_default: the pod's
+// configuration file wins over it.
 std::vector<Override> annotation_overrides(const Annotations& annotations, std::string_view agent);
-
-// Puts the annotations over a complete configuration. Everything that is wrong, also between
-// annotation and configuration, is returned, and config is then left as it was.
-Problems overlay_annotations(Config& config, const Annotations& annotations,
-                             std::string_view agent = {});
 
 // Each value by itself: for whoever does not see the configuration file that they will meet. What
 // could be read is in config, with defaults.
@@ -70,5 +66,9 @@ std::vector<Override> pod_overrides(const Injected& injected, const InjectedAgen
 // What stands in injected_annotation. Unknown fields, of a later version, are left out.
 Result<Injected> parse_injected(std::string_view json);
 std::string render_injected(const Injected& injected);
+
+// What stands in policy_annotation; empty when that is absent or somebody else has written it.
+AppliedPolicy applied_policy(const Annotations& annotations);
+std::string render_applied_policy(const AppliedPolicy& policy);
 
 }  // namespace remora::config

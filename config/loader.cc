@@ -266,7 +266,7 @@ void Loader::check_required(const YamlNode& node, const Message& message, const 
 
 void apply_override(const Override& from, Message& root, Reporter& reporter, Origins& origins) {
   if (from.is_default && origins.is_set(from.key)) return;
-  const Origin place{from.origin, 0, 0};
+  const Origin place{.file = from.origin, .is_default = from.is_default};
   Message* message = &root;
   const FieldDescriptor* field = descend(from.key, message, from.structured);
   if (field == nullptr) {

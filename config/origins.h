@@ -18,6 +18,8 @@ struct Origin {
   int column = 0;
   // A problem was already reported here: further checks of this value would only confuse.
   bool bad = false;
+  // An Override::is_default: said for many, so it need not have an effect here.
+  bool is_default = false;
 };
 
 class Origins {

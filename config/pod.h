@@ -1,6 +1,7 @@
 // Names and places that the injection and the sidecar in the pod agree on.
 #pragma once
 
+#include <array>
 #include <string_view>
 
 namespace remora::config {
@@ -8,6 +9,13 @@ namespace remora::config {
 inline constexpr std::string_view annotation_prefix = "remora.dev/";
 // Written by the injection: config::Injected as JSON. Also the mark that a pod has been injected.
 inline constexpr std::string_view injected_annotation = "remora.dev/injected";
+// Written by the injection: which HealingPolicy the pod's settings came from, and which of them.
+inline constexpr std::string_view policy_annotation = "remora.dev/policy";
+// Of the vocabulary (Healing.paused), and also the operator's business.
+inline constexpr std::string_view pause_annotation = "remora.dev/pause";
+// Known beside the vocabulary of config/annotations.h.
+inline constexpr std::array<std::string_view, 2> other_annotations = {injected_annotation,
+                                                                      policy_annotation};
 // A label of this name and value "true" lets the webhook's selector see the pod.
 inline constexpr std::string_view inject_label = "remora.dev/inject";
 

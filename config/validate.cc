@@ -322,7 +322,8 @@ class Validator {
         {"stopMax", to_duration(snapshots.stop_max()) != to_duration(unchanged.stop_max())}};
     for (const auto& [key, is_changed] : keys) {
       const std::string path = "snapshots." + std::string(key);
-      if (!is_changed || !all_good(path)) continue;
+      const Origin* origin = origins_.find(path);
+      if (!is_changed || !all_good(path) || (origin != nullptr && origin->is_default)) continue;
       if (store.empty() && all_good("snapshots.store")) {
         reporter_.add(path, "has no effect without snapshots.store", "set the store, or remove it");
       } else if (state_dir.empty() && all_good("agent.stateDir")) {

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "config/pod.h"
 #include "sidecar/base/rfc3339.h"
 
 namespace remora::k8s {
@@ -174,7 +175,7 @@ PodFacts read_pod(const Object& object) {
   pod.phase = text_of(status, "phase");
   pod.deleting = find(metadata, "deletionTimestamp") != nullptr;
   pod.created_at = parse_time(text_of(metadata, "creationTimestamp"));
-  pod.paused = text_of(section(metadata, "annotations"), pause_annotation) == "true";
+  pod.paused = text_of(section(metadata, "annotations"), config::pause_annotation) == "true";
   for (const auto& [key, value] : section(metadata, "labels").items()) {
     if (value.is_string()) pod.labels[key] = value.get<std::string>();
   }
@@ -205,7 +206,7 @@ void trim_pod(Json& pod) {
   keep(*metadata, {"namespace", "name", "uid", "resourceVersion", "creationTimestamp",
                    "deletionTimestamp", "labels", "annotations", "ownerReferences"});
   if (metadata->is_object() && metadata->contains("annotations")) {
-    keep((*metadata)["annotations"], {pause_annotation});
+    keep((*metadata)["annotations"], {config::pause_annotation});
   }
 }
 

@@ -14,8 +14,6 @@
 
 namespace remora::k8s {
 
-inline constexpr std::string_view pause_annotation = "remora.dev/pause";
-
 // WallTime holds the years 1678 to 2262. Times are subtracted and added to, which must fit, too.
 inline constexpr int time_year_min = 1970;
 inline constexpr int time_year_max = 2199;

@@ -4,6 +4,8 @@
 #include <array>
 #include <utility>
 
+#include "config/pod.h"
+
 namespace remora::k8s {
 namespace {
 
@@ -134,7 +136,8 @@ class IncidentPlan {
 
  private:
   std::string hold() const {
-    if (pod_.paused) return "the pod is paused by the annotation " + std::string(pause_annotation);
+    if (pod_.paused)
+      return "the pod is paused by the annotation " + std::string(config::pause_annotation);
     if (state_.policy->spec.dry_run()) return "the policy is a dry run now";
     return state_.hold;
   }

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "k8s/healing/ladder.h"
+#include "k8s/resources/selector.h"
 
 namespace remora::k8s {
 namespace {
@@ -30,16 +31,6 @@ std::string incident_name(const PodFacts& pod, FaultKind kind, int before) {
 }
 
 bool is_open(const IncidentRecord& incident) { return incident.status.ended_at().empty(); }
-
-bool meets(const v1alpha1::Requirement& wanted, const std::map<std::string, std::string>& labels) {
-  const auto label = labels.find(wanted.key());
-  const bool has = label != labels.end();
-  if (wanted.operator_() == "Exists") return has;
-  if (wanted.operator_() == "DoesNotExist") return !has;
-  const bool among =
-      has && std::ranges::find(wanted.values(), label->second) != wanted.values().end();
-  return wanted.operator_() == "In" ? among : !among;
-}
 
 class NamespacePlanner {
  public:
@@ -246,16 +237,6 @@ class NamespacePlanner {
 };
 
 }  // namespace
-
-bool selects(const v1alpha1::Selector& selector, const std::map<std::string, std::string>& labels) {
-  for (const auto& [key, value] : selector.match_labels()) {
-    const auto label = labels.find(key);
-    if (label == labels.end() || label->second != value) return false;
-  }
-  return std::ranges::all_of(selector.match_expressions(), [&](const v1alpha1::Requirement& each) {
-    return meets(each, labels);
-  });
-}
 
 NamespacePlan plan_namespace(const NamespaceView& view,
                              std::map<std::string, PolicyMemory>& memory) {

@@ -92,8 +92,6 @@ struct NamespacePlan {
 NamespacePlan plan_namespace(const NamespaceView& view,
                              std::map<std::string, PolicyMemory>& memory);
 
-bool selects(const v1alpha1::Selector& selector, const std::map<std::string, std::string>& labels);
-
 enum class EvictOutcome { kEvicted, kGone, kRefused, kFailed };
 // The Incident after its intended eviction has been tried.
 UpdateIncident after_eviction(IncidentRecord incident, EvictOutcome outcome,

@@ -1,6 +1,7 @@
 #include "k8s/inject/inject.h"
 
 #include <algorithm>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -302,11 +303,16 @@ class Injection {
       if (key != config::injected_annotation) bytes += key.size() + value.size();
     }
     if (bytes > config::annotations_bytes_max) return false;
+    for (const auto& [key, value] : plan_.from_policy) annotate(key, value);
     if (before != plan_.annotations.end() && before->second == text) return true;
+    annotate(config::injected_annotation, text);
+    return true;
+  }
+
+  void annotate(std::string_view key, const std::string& value) {
     patch_.ensure("/metadata", Json::object());
     patch_.ensure("/metadata/annotations", Json::object());
-    patch_.add("/metadata/annotations/" + pointer_step(config::injected_annotation), text);
-    return true;
+    patch_.add("/metadata/annotations/" + pointer_step(key), value);
   }
 
   Plan& plan_;
@@ -321,13 +327,38 @@ void check_label(Plan& plan) {
                 config::quote(label->second) + " is neither true nor false", "write true or false");
 }
 
-}  // namespace
+// A pod that a policy has set up before keeps what it got.
+void take_policy(Plan& plan) {
+  const PolicyDefaults* policy = plan.options.policy.get();
+  if (policy == nullptr || plan.annotations.contains(config::policy_annotation)) return;
+  if (!policy->trouble.empty()) {
+    return plan.warn("the settings of HealingPolicy " + policy->name +
+                     " are not used: " + policy->trouble);
+  }
+  config::AppliedPolicy applied;
+  applied.set_name(policy->name);
+  applied.set_generation(static_cast<int32_t>(
+      std::min<int64_t>(policy->generation, std::numeric_limits<int32_t>::max())));
+  std::string names;
+  for (const auto& [key, value] : policy->settings) {
+    if (!plan.annotations.emplace(key, value).second) continue;
+    plan.from_policy.emplace(key, value);
+    applied.add_settings(key.substr(config::annotation_prefix.size()));
+    names.append(names.empty() ? "" : ", ").append(*applied.settings().rbegin());
+  }
+  if (plan.from_policy.empty()) return;
+  const std::string record = config::render_applied_policy(applied);
+  plan.annotations.emplace(config::policy_annotation, record);
+  plan.from_policy.emplace(config::policy_annotation, record);
+  plan.note("HealingPolicy " + policy->name + " sets " + names +
+            "; an annotation of the pod's own would win over each");
+}
 
-InjectResult inject_pod(const nlohmann::ordered_json& pod, const InjectOptions& options) {
-  if (config::Problems problems = check_pod_shape(pod); !problems.empty()) return problems;
+InjectResult inject_with_policy(const Json& pod, const InjectOptions& options) {
   Plan plan{.pod = pod,
             .options = options,
             .annotations = metadata_map(pod, "annotations"),
+            .from_policy = {},
             .settings = {},
             .before = std::nullopt,
             .injected = {},
@@ -340,9 +371,27 @@ InjectResult inject_pod(const nlohmann::ordered_json& pod, const InjectOptions& 
   }
   plan.problems = check_kubernetes_version(options.kubernetes_version);
   check_label(plan);
+  take_policy(plan);
   make_plan(plan);
   if (!plan.problems.empty()) return std::move(plan.problems);
   return Injection(plan).run();
+}
+
+}  // namespace
+
+// A policy that does not suit a pod must not keep it from starting.
+InjectResult inject_pod(const nlohmann::ordered_json& pod, const InjectOptions& options) {
+  if (config::Problems problems = check_pod_shape(pod); !problems.empty()) return problems;
+  InjectResult result = inject_with_policy(pod, options);
+  const auto* problems = std::get_if<config::Problems>(&result);
+  if (problems == nullptr || options.policy == nullptr || !options.policy->trouble.empty()) {
+    return result;
+  }
+  PolicyDefaults unused = *options.policy;
+  unused.trouble = config::format_problem(problems->front());
+  InjectOptions without = options;
+  without.policy = std::make_shared<const PolicyDefaults>(std::move(unused));
+  return inject_with_policy(pod, without);
 }
 
 nlohmann::ordered_json apply_patch(const nlohmann::ordered_json& pod, const Patch& patch) {

@@ -9,12 +9,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 #include <variant>
 #include <vector>
 
+#include "config/annotations.h"
 #include "config/problem.h"
 
 namespace remora::k8s {
@@ -28,6 +30,16 @@ inline constexpr std::string_view sidecar_container = "remora";
 inline constexpr std::string_view intercept_container = "remora-intercept";
 
 enum class PodSecurity { kPrivileged, kBaseline, kRestricted };
+
+// What a HealingPolicy sets in the pods that it selects.
+struct PolicyDefaults {
+  std::string name;
+  int64_t generation = 0;
+  // Keys with their prefix. Each holds where the pod has no annotation of that name.
+  config::Annotations settings;
+  // Why its settings are not used; empty: they are.
+  std::string trouble{};
+};
 
 struct InjectOptions {
   std::string image;            // of the sidecar, unless the pod names one
@@ -43,6 +55,8 @@ struct InjectOptions {
   std::vector<std::string> system_namespaces{};
   // Volumes that the pod will get later (a StatefulSet's volumeClaimTemplates).
   std::vector<std::string> later_volumes{};
+  // Of the policy that selects the pod; null: none does.
+  std::shared_ptr<const PolicyDefaults> policy{};
 };
 
 struct Patch {

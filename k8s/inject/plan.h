@@ -22,7 +22,8 @@ struct AgentPlan {
 struct Plan {
   const Json& pod;
   const InjectOptions& options;
-  config::Annotations annotations;
+  config::Annotations annotations;  // the pod's own, and the policy's
+  config::Annotations from_policy;  // of them, with the record of it
   config::PodSettings settings;
   // Of an earlier injection of the same pod.
   std::optional<config::Injected> before;

@@ -18,6 +18,9 @@ Result<std::unique_ptr<Operator>> Operator::create(OperatorOptions options) {
   if (!client) return std::unexpected(std::move(client.error()));
   made->client_ = std::move(*client);
   made->namespaces_ = std::make_unique<Namespaces>(made->loop_, *made->client_, made->failures_);
+  if (made->options_.heal) {
+    made->policies_ = std::make_unique<Policies>(made->loop_, *made->client_, made->options_.seed);
+  }
   made->make_webhook();
   made->make_certificate();
   made->make_reconciler();
@@ -53,6 +56,12 @@ void Operator::make_webhook() {
   webhook.inject.system_namespaces = {options_.namespace_name};
   webhook.tls = [this] { return certificate_->tls(); };
   webhook.obstacle = [this] { return obstacle(); };
+  if (policies_ != nullptr) {
+    webhook.policy_for = [this](const std::string& namespace_name,
+                                const config::Annotations& labels) {
+      return policies_->find(namespace_name, labels);
+    };
+  }
   webhook_ = std::make_unique<WebhookService>(loop_, registry_, *namespaces_, std::move(webhook));
 }
 
@@ -150,6 +159,7 @@ void Operator::watch_signals() {
 
 int Operator::run() {
   ask_version();
+  if (policies_ != nullptr) policies_->start();
   namespaces_->start([this] {
     namespaces_known_ = true;
     reconciler_->start();
@@ -193,6 +203,9 @@ void Operator::on_version(const Result<ApiReply>& reply) {
 std::string Operator::obstacle() const {
   if (leaving_) return "leaving";
   if (!namespaces_known_ || !version_known_) return "the API server has not answered yet";
+  if (policies_ != nullptr && !policies_->synced()) {
+    return "the HealingPolicies are not known yet: " + policies_->trouble();
+  }
   if (!webhook_->serves()) return "there is no certificate yet: " + certificate_->obstacle();
   return certificate_->obstacle();
 }

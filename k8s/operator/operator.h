@@ -17,6 +17,7 @@
 #include "k8s/operator/reconciler.h"
 #include "k8s/operator/served_certificate.h"
 #include "k8s/operator/webhook_identity.h"
+#include "k8s/webhook/policies.h"
 #include "k8s/webhook/service.h"
 #include "sidecar/net/event_loop.h"
 
@@ -78,6 +79,7 @@ class Operator {
   std::unique_ptr<ApiClient> client_;
   std::unique_ptr<HttpServer> metrics_server_;
   std::unique_ptr<Namespaces> namespaces_;
+  std::unique_ptr<Policies> policies_;  // with --heal
   std::unique_ptr<WebhookService> webhook_;
   std::unique_ptr<ServedCertificate> certificate_;
   std::unique_ptr<Reconciler> reconciler_;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "config/schema.h"
+#include "k8s/resources/resources.pb.h"
 
 namespace remora::k8s {
 namespace {
@@ -126,6 +127,7 @@ Result<void> read_message(const Json& json, Message& message) {
   const auto& type = *message.GetDescriptor();
   for (int i = 0; i < type.field_count(); ++i) {
     const FieldDescriptor& field = *type.field(i);
+    if (field.options().GetExtension(v1alpha1::settings)) continue;
     const auto member = json.find(config::key_of(field));
     const bool absent = member == json.end() || member->is_null();
     Result<void> read = absent ? read_default(field, message) : read_field(*member, field, message);

@@ -10,7 +10,8 @@
 namespace remora::k8s {
 
 // Fields that are absent get their defaults; members that nobody knows, of a later version, are
-// left out. kInvalidArgument names the first member that breaks the rules of its field.
+// left out; so are `settings` (k8s/resources/settings.h). kInvalidArgument names the first member
+// that breaks the rules of its field.
 Result<void> read_message(const Json& json, google::protobuf::Message& message);
 
 // What is set: no empty texts and lists, and no zeros.

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "k8s/api/base64.h"
+#include "k8s/inject/gate.h"
 #include "k8s/inject/json_view.h"
 
 namespace remora::k8s {
@@ -99,6 +100,8 @@ Result<AdmissionReview> AdmissionReview::parse(std::string_view text) {
   review.pod_ = std::make_unique<Json>(std::move(document["request"]["object"]));
   return review;
 }
+
+config::Annotations AdmissionReview::labels() const { return metadata_map(*pod_, "labels"); }
 
 AdmissionOutcome AdmissionReview::answer(const InjectOptions& options) const {
   AdmissionOutcome outcome;

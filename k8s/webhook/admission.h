@@ -37,6 +37,7 @@ class AdmissionReview {
   ~AdmissionReview();
 
   const std::string& namespace_name() const { return namespace_; }
+  config::Annotations labels() const;  // the pod's
   AdmissionOutcome answer(const InjectOptions& options) const;
 
  private:

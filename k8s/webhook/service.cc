@@ -112,6 +112,9 @@ ServerResponse WebhookService::answer(const AdmissionReview& review, const Names
   options.namespace_name = review.namespace_name();
   options.pod_security = traits.pod_security;
   options.inject_by_default = inject_by_default;
+  if (options_.policy_for) {
+    options.policy = options_.policy_for(review.namespace_name(), review.labels());
+  }
   AdmissionOutcome outcome = review.answer(options);
   counter_of(outcome.result).add();
   log_info("admission",

@@ -38,6 +38,11 @@ struct WebhookOptions {
   InjectOptions inject;
   // Never null from the start of the service on.
   std::function<std::shared_ptr<const TlsContext>()> tls;
+  // The policy for a pod of this namespace with these labels; null: none. Left empty: there are
+  // none.
+  std::function<std::shared_ptr<const PolicyDefaults>(const std::string& namespace_name,
+                                                      const config::Annotations& labels)>
+      policy_for{};
   // What keeps us from being called; empty: ready.
   std::function<std::string()> obstacle;
 };

@@ -40,8 +40,9 @@ struct AdminAgent {
   std::string name;
   std::string phase;  // of its supervisor: "serving", "backing_off", …
   bool ready = false;
-  std::string waits_for;  // "the runtime to start container agent, for 3.2 s"; empty: for nothing
-  int64_t pid = 0;        // 0: none runs
+  std::string waits_for;   // "the runtime to start container agent, for 3.2 s"; empty: for nothing
+  std::string held_fault;  // what is not acted upon because healing is paused; empty: nothing
+  int64_t pid = 0;         // 0: none runs
   uint64_t generation = 0;
   double uptime_s = 0;
   std::string listen;  // "127.0.0.1:8080"; empty: nothing is proxied

@@ -84,6 +84,9 @@ std::string agent_text(const Json& agent) {
   if (const std::string waits = text_at(agent, "waits_for"); !waits.empty()) {
     out.append(", waits for ").append(waits);
   }
+  if (const std::string fault = text_at(agent, "held_fault"); !fault.empty()) {
+    out.append(", healing is paused: ").append(fault);
+  }
   return out;
 }
 
@@ -141,6 +144,7 @@ Json agent_json(const AdminAgent& agent) {
           {"phase", agent.phase},
           {"ready", agent.ready},
           {"waits_for", agent.waits_for},
+          {"held_fault", agent.held_fault},
           {"pid", agent.pid},
           {"generation", agent.generation},
           {"uptime_s", agent.uptime_s},

@@ -44,6 +44,7 @@ AdminAgent AgentUnit::status() const {
   status.phase = std::string(phase_name(supervisor_->phase()));
   status.ready = supervisor_->serving();
   status.waits_for = world_.orchestrator->waits_for();
+  if (const Fault* held = supervisor_->held_fault()) status.held_fault = held->summary;
   status.pid = agent_.pid;
   status.generation = agent_.generation;
   if (agent_.pid != 0) status.uptime_s = to_seconds(loop_.clock().now() - agent_started_at_);

@@ -172,6 +172,7 @@ SupervisorOptions supervisor_options(const config::Config& config) {
   policy.restarts_window = to_duration(healing.budget().window());
   policy.step_timeout = to_duration(healing.step_timeout());
   policy.stable_after = to_duration(healing.stable_after());
+  policy.paused = healing.paused();
   policy.can_restore = !config.snapshots().store().empty() && !config.agent().state_dir().empty();
   options.detection.hang_window = to_duration(config.detection().hang_window());
   options.detection.deadlock = config.detection().deadlock();

@@ -107,9 +107,13 @@ Result<AppConfig> load_from(const PodSources& sources) {
   }
   std::optional<AppConfig> all;
   for (const config::InjectedAgent& agent : injected->agents()) {
-    std::vector<config::Override> overrides = config::pod_overrides(*injected, agent);
-    std::ranges::move(config::annotation_overrides(*annotations, agent.name()),
-                      std::back_inserter(overrides));
+    std::vector<config::Override> overrides =
+        config::annotation_overrides(*annotations, agent.name());
+    // What a policy sets is a default, and of two defaults the first holds.
+    const auto own = std::ranges::stable_partition(overrides, &config::Override::is_default);
+    std::vector<config::Override> of_pod = config::pod_overrides(*injected, agent);
+    overrides.insert(own.begin(), std::make_move_iterator(of_pod.begin()),
+                     std::make_move_iterator(of_pod.end()));
     std::ranges::copy(sources.overrides, std::back_inserter(overrides));
     Result<config::IsolatedLoad> loaded = load_checked(sources.config_file, overrides);
     if (!loaded) {

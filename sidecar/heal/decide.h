@@ -68,6 +68,8 @@ struct HealingPolicy {
   // supervisor.)
   Duration step_timeout = std::chrono::seconds(60);
   Duration stable_after = std::chrono::minutes(10);
+  // Nothing is done to an agent that runs. (Used by the supervisor.)
+  bool paused = false;
   // There is a store to restore from. Without one kRestore steps are passed over.
   bool can_restore = true;
 };

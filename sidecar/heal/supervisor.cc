@@ -67,6 +67,7 @@ Supervisor::~Supervisor() { *alive_ = false; }
 void Supervisor::set_policy(const HealingPolicy& policy) {
   options_.policy = policy;
   if (seams_.state_keeper == nullptr) options_.policy.can_restore = false;
+  advance();
 }
 
 void Supervisor::start() {
@@ -85,6 +86,7 @@ void Supervisor::shutdown() {
 
 void Supervisor::observe(const Observation& observation) {
   if (auto fault = classifier_.observe(observation)) take_fault(std::move(*fault));
+  forget_what_passed();
   close_advisories(ClosedReason::kRecovered, /*only_quiet=*/true);
   advance();
 }
@@ -228,7 +230,7 @@ bool Supervisor::is_ending() const {
 Phase Supervisor::next_phase() const {
   if (is_ending()) return next_ending_phase();
   if (stops_requested_ > 0 || clean_end_ || hopeless_) return Phase::kDraining;
-  if (pending_fault_ || step_failure_) return Phase::kRecordingIntent;
+  if ((pending_fault_ || step_failure_) && !holds_back()) return Phase::kRecordingIntent;
   switch (phase_) {
     case Phase::kIdle:
       return start_requested_ ? Phase::kCheckingState : phase_;
@@ -373,6 +375,7 @@ Duration Supervisor::step_time_limit() const {
 void Supervisor::enter_serving() {
   const MonotonicTime now = seams_.loop.now();
   step_timer_.cancel();
+  step_failure_.reset();  // of a start that took long while healing was paused
   gave_up_ = false;
   longest_start_ = std::max(longest_start_, now - start_began_at_);
   if (incident_) {

@@ -10,6 +10,9 @@
 // - Nothing is done to the agent without an open incident whose step was written down first
 //   (or could not be, within intent_write_wait_ms_max: healing goes on and the loss is logged).
 // - Dependency and overload faults are recorded and alerted, never acted upon.
+// - While healing is paused nothing is done to an agent that runs. What was found is kept, and
+// acted
+//   upon afterwards if it still holds.
 //
 // A step has step_timeout from the start to ready, or twice the longest start that was seen to
 // succeed, whichever is longer: an agent that loads for minutes is not killed while it loads.
@@ -179,6 +182,10 @@ class Supervisor final : private OrchestratorEvents {
   // It gave up, and the agent has not been ready since (only without ends_when_giving_up).
   bool gave_up() const { return gave_up_; }
   uint64_t restarts() const { return starts_ == 0 ? 0 : starts_ - 1; }
+  // What is not acted upon because healing is paused; nullptr: nothing.
+  const Fault* held_fault() const {
+    return holds_back() && pending_fault_ ? &*pending_fault_ : nullptr;
+  }
   // The incident being healed; nullptr: none.
   const Incident* open_incident() const { return incident_ ? &incident_->record : nullptr; }
   const Classifier& classifier() const { return classifier_; }
@@ -237,6 +244,8 @@ class Supervisor final : private OrchestratorEvents {
   // Faults and incidents (supervisor_incidents.cc).
   void take_fault(Fault fault);
   void take_advisory(const Fault& fault);
+  bool holds_back() const;
+  void forget_what_passed();
   void close_advisories(ClosedReason reason, bool only_quiet);
   Fault fault_of_exit(const AgentExit& exit, std::optional<Fault> found) const;
   void take_up_fault();

@@ -45,11 +45,25 @@ void Supervisor::take_fault(Fault fault) {
   const bool acts = phase_ == Phase::kWarmingUp || phase_ == Phase::kServing;
   if (acts && agent_ == AgentState::kRunning && !pending_fault_) {
     pending_fault_ = std::move(fault);
+    if (!holds_back()) return;
+    log_warn("healing_is_paused", {{"fault", fault_kind_name(pending_fault_->kind)},
+                                   {"summary", pending_fault_->summary}});
   } else {
     log_info("fault_not_acted_upon", {{"fault", fault_kind_name(fault.kind)},
                                       {"phase", phase_name(phase_)},
                                       {"summary", fault.summary}});
   }
+}
+
+bool Supervisor::holds_back() const {
+  return options_.policy.paused && agent_ == AgentState::kRunning &&
+         (phase_ == Phase::kWarmingUp || phase_ == Phase::kServing);
+}
+
+void Supervisor::forget_what_passed() {
+  if (!holds_back() || !pending_fault_ || classifier_.active(pending_fault_->kind)) return;
+  log_info("fault_passed", {{"fault", fault_kind_name(pending_fault_->kind)}});
+  pending_fault_.reset();
 }
 
 void Supervisor::take_advisory(const Fault& fault) {

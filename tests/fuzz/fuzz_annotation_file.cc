@@ -25,12 +25,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   const remora::Result<Annotations> annotations = parse_annotation_file(text);
   if (!annotations) return annotations.error().message.empty() ? std::abort(), 0 : 0;
-  Config config = load_yaml({}, "fuzz").config;
-  const Problems problems = overlay_annotations(config, *annotations, "agent");
-  check(problems);
+  const LoadResult loaded = load_yaml({}, "fuzz", annotation_overrides(*annotations, "agent"));
+  check(check_annotation_names(*annotations));
+  check(loaded.problems);
   check(pod_settings(*annotations, "agent").problems);
-  if (problems.empty()) {
-    const LoadResult again = load_yaml(render_yaml(config, {.redact = false}), "rendered");
+  if (loaded.ok()) {
+    const LoadResult again = load_yaml(render_yaml(loaded.config, {.redact = false}), "rendered");
     if (!again.ok()) std::abort();
   }
   if (const auto it = annotations->find(injected_annotation); it != annotations->end()) {

@@ -10,6 +10,7 @@
 #include "k8s/healing/records.h"
 #include "k8s/lease/lease_record.h"
 #include "k8s/resources/message_json.h"
+#include "k8s/resources/settings.h"
 
 using remora::k8s::Json;
 
@@ -40,6 +41,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Json body = Json::parse(text, nullptr, false);
   if (body.is_discarded()) return 0;
   check_pod(body);
+  if (body.is_object() && body.contains("spec")) {
+    static_cast<void>(remora::k8s::read_settings(body["spec"]));
+  }
   if (const auto policy = remora::k8s::read_policy(body)) {
     remora::k8s::v1alpha1::HealingPolicySpec again;
     if (!remora::k8s::read_message(remora::k8s::write_message(policy->spec), again)) std::abort();

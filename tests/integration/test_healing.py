@@ -7,7 +7,8 @@ import time
 import pytest
 from fake_api_server import FakeApiServer
 from fake_rbac import HEALING, Rights
-from operator_program import Operator
+from operator_program import Caller, Operator
+from operator_program import pod as asking_pod
 from remora import binary, is_alive, wait_for
 
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/remora-system/leases/remora-operator"
@@ -158,7 +159,7 @@ def test_everything_goes_over_one_connection(remora, api):
     remora.lead()
     only_incident(api, "Healing")
     assert api.connections == 1
-    assert len([request for request in api.requests if request[0] == "WATCH"]) == 4
+    assert len([request for request in api.requests if request[0] == "WATCH"]) == 5, "of policies one for admissions"
 
 
 def test_unready_pod_whose_disruption_budget_forbids_evictions_is_deleted(remora, api):
@@ -305,3 +306,46 @@ def test_operator_killed_between_intention_and_step_does_it_once(make_healer, ap
     done = [request for request in api.requests if request[1] == path and request[2] == 201]
     assert len(done) == 1
     assert steps(incidents(api)[0]) == [("reschedule", "verified")]
+
+
+def admitted(operator, api, **annotations):
+    """The annotations that the webhook adds to a pod with these."""
+    thing = asking_pod()
+    thing["metadata"]["labels"]["app"] = "agent"
+    thing["metadata"]["annotations"] = {f"remora.dev/{name.replace('_', '-')}": value
+                                        for name, value in annotations.items()}
+    with Caller(operator.port, api.certificate.read_text(), "127.0.0.1") as caller:
+        response = caller.admit(thing)
+    prefix = "/metadata/annotations/remora.dev~1"
+    added = {step["path"].removeprefix(prefix): step["value"] for step in response["patch"]
+             if step["path"].startswith(prefix)}
+    added.pop("injected")
+    return added, response.get("warnings", [])
+
+
+def test_settings_of_a_policy_reach_pods_made_from_then_on(remora, api):
+    api.put("healingpolicies", policy(sidecar={"detection": {"hangWindow": "45s"},
+                                               "snapshots": {"keepLast": 5}}))
+    remora.start()
+    added, _ = admitted(remora, api, hang_window="10s")
+    assert added == {"snapshot-keep-last": "5",
+                     "policy": '{"name":"agents","generation":1,"settings":["snapshot-keep-last"]}'}
+
+    api.put("healingpolicies", policy(sidecar={"detection": {"hangWindow": "50s"}}))
+    wait_for(lambda: admitted(remora, api)[0].get("hang-window") == "50s", "the new settings")
+
+    # What the schema of an older cluster let through.
+    api.put("healingpolicies", policy(sidecar={"detection": {"hangWindow": "soon"}}))
+    remora.wait_log("policy_settings_refused", policy="agents")
+    added, warnings = admitted(remora, api)
+    assert added == {}
+    assert any("spec.sidecar.detection.hangWindow" in warning for warning in warnings)
+
+
+def test_ready_only_once_the_policies_are_known(remora, api):
+    api.refusals["/apis/remora.dev/v1alpha1/healingpolicies"] = 403
+    remora.launch()
+    wait_for(lambda: "HealingPolicies" in remora.plain("/readyz")[1], "the reason")
+    assert remora.plain("/readyz")[0] == 503
+    api.refusals.clear()
+    wait_for(lambda: remora.plain("/readyz")[0] == 200, "readiness", HEALED_WAIT_S)

@@ -64,6 +64,17 @@ def test_changed_annotation_is_in_force_without_a_restart(pod):
     assert "reloaded" in status_text(pod)
 
 
+def test_settings_of_a_policy_are_below_the_config_map_and_above_the_defaults(pod):
+    pod.configure("detection: {hangWindow: 10s}")
+    pod.annotate(hang_window="45s", hold_wait="9s", drain_delay="0s", policy=json.dumps(
+        {"name": "agents", "generation": 1,
+         "settings": ["hang-window", "hold-wait", "drain-delay"]}))
+    start(pod)
+    assert in_force(pod)["detection"]["hangWindow"] == "10s"
+    assert in_force(pod)["inbound"]["hold"]["wait"] == "9s"
+    assert in_force(pod)["inbound"]["timeouts"]["drainDelay"] == "0s", "a pod's default is 5s"
+
+
 @pytest.mark.parametrize("bad, named", [({"hang_windw": "1s"}, "remora.dev/hang-window"),
                                         ({"hang_window": "soon"}, "remora.dev/hang-window"),
                                         ({"hang_window.nobody": "1s"}, "nobody")])

@@ -47,7 +47,7 @@ MAY_INCLUDE = {
     "k8s/inject": ("sidecar/base", "config"),
     "k8s/api": ("sidecar/base", "sidecar/net", "sidecar/http", "config/read_file.h"),
     "k8s/webhook": ("sidecar/base", "sidecar/net", "sidecar/serve", "sidecar/admin/metrics.h",
-                    "config", "k8s/api", "k8s/inject"),
+                    "config", "k8s/api", "k8s/inject", "k8s/resources", "k8s/watch"),
     "benchmarks": ("sidecar/base", "checkpoint"),
 }
 # Nothing that ships may include these.

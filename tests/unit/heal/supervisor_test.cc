@@ -135,6 +135,66 @@ TEST_F(SupervisorTest, ADeadlockedAgentIsStoppedAndRestarted) {
   EXPECT_THAT(log_.of(FaultKind::kCrash), IsEmpty()) << "its end was asked for";
 }
 
+TEST_F(SupervisorTest, WhilePausedAnAgentThatRunsIsLeftAlone) {
+  options_.policy.paused = true;
+  serve();
+  see_deadlock();
+  run_and_get_ready(60s);
+  EXPECT_THAT(orchestrator_.stops, IsEmpty());
+  ASSERT_NE(supervisor_->held_fault(), nullptr);
+  EXPECT_EQ(supervisor_->held_fault()->kind, FaultKind::kDeadlock);
+  options_.policy.paused = false;
+  supervisor_->set_policy(options_.policy);
+  run_and_get_ready(3s);
+  EXPECT_THAT(orchestrator_.starts, SizeIs(2)) << "it still holds";
+  EXPECT_THAT(log_.of(FaultKind::kDeadlock), SizeIs(1));
+  EXPECT_EQ(supervisor_->held_fault(), nullptr);
+}
+
+TEST_F(SupervisorTest, WhatPassesWhilePausedIsForgotten) {
+  options_.policy.paused = true;
+  serve();
+  see_deadlock();
+  ASSERT_NE(supervisor_->held_fault(), nullptr);
+  DeadlockSample free;
+  free.generation = orchestrator_.generation();
+  free.pid = supervisor_->instance().pid;
+  free.threads = 2;
+  supervisor_->observe({loop_.now(), free});
+  EXPECT_EQ(supervisor_->held_fault(), nullptr);
+  options_.policy.paused = false;
+  supervisor_->set_policy(options_.policy);
+  run_and_get_ready(3s);
+  EXPECT_THAT(orchestrator_.stops, IsEmpty());
+}
+
+TEST_F(SupervisorTest, WhilePausedAnAgentThatEndsIsStartedAgain) {
+  options_.policy.paused = true;
+  serve();
+  see_deadlock();
+  orchestrator_.exit_agent(1);
+  run_and_get_ready(3s);
+  EXPECT_THAT(orchestrator_.starts, SizeIs(2));
+  EXPECT_TRUE(gate_.up);
+  EXPECT_THAT(log_.of(FaultKind::kCrash), SizeIs(1));
+}
+
+TEST_F(SupervisorTest, AStartThatTakesLongWhilePausedIsNoFailure) {
+  options_.policy.paused = true;
+  options_.policy.step_timeout = 5s;
+  serve();
+  orchestrator_.exit_agent(1);
+  loop_.run_for(60s);
+  EXPECT_THAT(orchestrator_.stops, IsEmpty());
+  supervisor_->on_ready();
+  loop_.run_for(1s);
+  options_.policy.paused = false;
+  supervisor_->set_policy(options_.policy);
+  loop_.run_for(1s);
+  EXPECT_THAT(orchestrator_.stops, IsEmpty());
+  EXPECT_TRUE(gate_.up);
+}
+
 TEST_F(SupervisorTest, DamagedStateIsRestoredBeforeTheFirstStart) {
   keeper_.damaged = true;
   start();

@@ -45,10 +45,11 @@ TEST(CrdsTest, SchemasAreStructuralAndBounded) {
   for (const ResourceKind& kind : resource_kinds()) {
     walk(resource_schema(*kind.message), "", [](const Json& schema, const std::string& path) {
       EXPECT_TRUE(schema.contains("type") || schema.contains("x-kubernetes-int-or-string")) << path;
-      if (schema["type"] == "array") {
+      const std::string type = schema.value("type", "");
+      if (type == "array") {
         EXPECT_TRUE(schema.contains("maxItems")) << path;
       }
-      if (schema["type"] == "string") {
+      if (type == "string") {
         EXPECT_TRUE(schema.contains("maxLength") || schema.contains("enum") ||
                     schema.contains("format"))
             << path;

@@ -1,0 +1,48 @@
+// The settings of all HealingPolicies, for the pods that are made now. A copy of the cluster's,
+// followed by a watch. Each replica of the operator has one, for each answers admissions.
+//
+// Loop thread only.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "config/annotations.h"
+#include "k8s/inject/inject.h"
+#include "k8s/resources/resources.pb.h"
+#include "k8s/watch/object_cache.h"
+
+namespace remora::k8s {
+
+// A policy as pods see it; defaults null: it sets nothing.
+struct PodPolicy {
+  v1alpha1::Selector selector;
+  std::shared_ptr<const PolicyDefaults> defaults;
+};
+// From a HealingPolicy; nothing when it can't be read. Pure.
+std::optional<PodPolicy> pod_policy_of(const nlohmann::ordered_json& policy);
+
+class Policies {
+ public:
+  // client must outlive it.
+  Policies(Loop& loop, ApiClient& client, uint32_t seed);
+  void start() { cache_.start(); }
+  // All are known.
+  bool synced() const { return cache_.synced(); }
+  const std::string& trouble() const { return cache_.trouble(); }
+
+  // Of the first policy by name that selects a pod with these labels; null: there is none, or it
+  // sets nothing.
+  std::shared_ptr<const PolicyDefaults> find(const std::string& namespace_name,
+                                             const config::Annotations& labels) const;
+
+ private:
+  void on_change(const ObjectPtr& before, const ObjectPtr& after);
+
+  std::map<std::string, std::map<std::string, PodPolicy>> policies_;  // by namespace, by name
+  ObjectCache cache_;
+};
+
+}  // namespace remora::k8s
