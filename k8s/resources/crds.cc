@@ -38,8 +38,16 @@ constexpr std::array<PrinterColumn, 6> incident_columns = {{
     {"Age", "date", ".metadata.creationTimestamp"},
 }};
 
+constexpr std::array<PrinterColumn, 6> snapshot_columns = {{
+    {"Pod", "string", ".status.pod.name"},
+    {"Agent", "string", ".spec.container"},
+    {"Snapshots", "integer", ".status.count"},
+    {"Latest", "string", ".status.latest"},
+    {"Request", "string", ".status.request.state"},
+    {"Age", "date", ".metadata.creationTimestamp"},
+}};
+
 Json schema_of_message(const Descriptor& message);
-Json schema_of_settings(const Descriptor& message);
 
 Json number(const FieldDescriptor& field, const std::string& text) {
   const auto value = config::parse_value(field, text, false);
@@ -100,9 +108,7 @@ Json text_schema(const FieldDescriptor& field) {
 Json item_schema(const FieldDescriptor& field) {
   switch (config::field_form(field)) {
     case FieldForm::kMessage:
-      return field.options().GetExtension(v1alpha1::settings)
-                 ? schema_of_settings(*field.message_type())
-                 : schema_of_message(*field.message_type());
+      return schema_of_message(*field.message_type());
     case FieldForm::kMap:
       return {
           {"type", "object"},
@@ -167,34 +173,6 @@ Json schema_of_message(const Descriptor& message) {
   return schema;
 }
 
-// What is not written must stay so.
-void remove_defaults(Json& schema) {
-  schema.erase("default");
-  if (const auto items = schema.find("items"); items != schema.end()) remove_defaults(*items);
-  const auto properties = schema.find("properties");
-  if (properties == schema.end()) return;
-  for (auto& [name, inner] : properties->items()) remove_defaults(inner);
-}
-
-Json schema_of_settings(const Descriptor& message) {
-  Json properties = Json::object();
-  for (int i = 0; i < message.field_count(); ++i) {
-    const FieldDescriptor& field = *message.field(i);
-    const std::string& key = config::key_of(field);
-    if (!config::rules_of(field).annotation().empty()) {
-      if (config::rules_of(field).annotation() == "inject") continue;
-      properties[key] = field_schema(field);
-      remove_defaults(properties[key]);
-    } else if (config::field_form(field) == FieldForm::kMessage && !field.is_repeated()) {
-      Json section = schema_of_settings(*field.message_type());
-      if (section["properties"].empty()) continue;
-      section["description"] = config::rules_of(field).help();
-      properties[key] = std::move(section);
-    }
-  }
-  return {{"type", "object"}, {"properties", std::move(properties)}};
-}
-
 Json version_of(const ResourceKind& kind) {
   Json columns = Json::array();
   for (const PrinterColumn& column : kind.columns) {
@@ -211,10 +189,12 @@ Json version_of(const ResourceKind& kind) {
 }  // namespace
 
 std::span<const ResourceKind> resource_kinds() {
-  static const std::array<ResourceKind, 2> kinds = {{
+  static const std::array<ResourceKind, 3> kinds = {{
       {"HealingPolicy", "healingpolicies", "hp", v1alpha1::HealingPolicy::descriptor(),
        policy_columns},
       {"Incident", "incidents", "inc", v1alpha1::Incident::descriptor(), incident_columns},
+      {"AgentSnapshot", "agentsnapshots", "asnap", v1alpha1::AgentSnapshot::descriptor(),
+       snapshot_columns},
   }};
   return kinds;
 }
