@@ -48,6 +48,7 @@ constexpr std::array<PrinterColumn, 6> snapshot_columns = {{
 }};
 
 Json schema_of_message(const Descriptor& message);
+Json schema_of_settings(const Descriptor& message);
 
 Json number(const FieldDescriptor& field, const std::string& text) {
   const auto value = config::parse_value(field, text, false);
@@ -108,7 +109,9 @@ Json text_schema(const FieldDescriptor& field) {
 Json item_schema(const FieldDescriptor& field) {
   switch (config::field_form(field)) {
     case FieldForm::kMessage:
-      return schema_of_message(*field.message_type());
+      return field.options().GetExtension(v1alpha1::settings)
+                 ? schema_of_settings(*field.message_type())
+                 : schema_of_message(*field.message_type());
     case FieldForm::kMap:
       return {
           {"type", "object"},
@@ -171,6 +174,34 @@ Json schema_of_message(const Descriptor& message) {
         {{"rule", validation.rule()}, {"message", validation.message()}});
   }
   return schema;
+}
+
+// What is not written must stay so.
+void remove_defaults(Json& schema) {
+  schema.erase("default");
+  if (const auto items = schema.find("items"); items != schema.end()) remove_defaults(*items);
+  const auto properties = schema.find("properties");
+  if (properties == schema.end()) return;
+  for (auto& [name, inner] : properties->items()) remove_defaults(inner);
+}
+
+Json schema_of_settings(const Descriptor& message) {
+  Json properties = Json::object();
+  for (int i = 0; i < message.field_count(); ++i) {
+    const FieldDescriptor& field = *message.field(i);
+    const std::string& key = config::key_of(field);
+    if (!config::rules_of(field).annotation().empty()) {
+      if (config::rules_of(field).annotation() == "inject") continue;
+      properties[key] = field_schema(field);
+      remove_defaults(properties[key]);
+    } else if (config::field_form(field) == FieldForm::kMessage && !field.is_repeated()) {
+      Json section = schema_of_settings(*field.message_type());
+      if (section["properties"].empty()) continue;
+      section["description"] = config::rules_of(field).help();
+      properties[key] = std::move(section);
+    }
+  }
+  return {{"type", "object"}, {"properties", std::move(properties)}};
 }
 
 Json version_of(const ResourceKind& kind) {
