@@ -151,8 +151,8 @@ class Injection {
       plan_.note("the sidecar's connections are told by its user " + std::to_string(*own) +
                  ", which no other container has: the agents can't get around the redirect rules");
     }
-    insert(make_sidecar(plan_, mounts, context), true);
-    if (plan_.transparent()) insert(make_intercept(plan_), false);
+    insert(with_account_token(make_sidecar(plan_, mounts, context)), true);
+    if (plan_.transparent()) insert(with_account_token(make_intercept(plan_)), false);
     check_order();
     plan_.note("container " + std::string(sidecar_container) + " (" +
                text_of(*find_named(patch_.at("/spec/initContainers"), "name", sidecar_container),
@@ -163,6 +163,11 @@ class Injection {
                  " writes the redirect rules before anything else runs, as root with NET_ADMIN, "
                  "and ends; init containers after it already go through Remora");
     }
+  }
+
+  Json with_account_token(Json container) const {
+    if (const Json* mount = account_token_mount(plan_)) container["volumeMounts"].push_back(*mount);
+    return container;
   }
 
   // In front of all others; merged into one of the same name, whose members win.

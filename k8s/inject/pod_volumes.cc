@@ -12,6 +12,9 @@ namespace remora::k8s {
 namespace {
 
 constexpr size_t volume_name_bytes_max = 63;
+// How the API server's admission plugin ServiceAccount names its volume, and where it mounts it.
+constexpr std::string_view account_volume_prefix = "kube-api-access-";
+constexpr std::string_view account_token_path = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 std::string plain_path(const std::string& text) {
   std::string path = std::filesystem::path(text).lexically_normal().string();
@@ -168,5 +171,16 @@ class VolumePlanner {
 }  // namespace
 
 Volumes plan_volumes(Plan& plan) { return VolumePlanner(plan).run(); }
+
+const Json* account_token_mount(const Plan& plan) {
+  for (const AgentPlan& agent : plan.agents) {
+    const Json* mount = find_named(find_array(plan.container(agent), "volumeMounts"), "mountPath",
+                                   account_token_path);
+    if (mount == nullptr || !text_of(*mount, "name").starts_with(account_volume_prefix)) continue;
+    const std::string name = text_of(*mount, "name");
+    if (find_named(find_array(plan.spec(), "volumes"), "name", name) != nullptr) return mount;
+  }
+  return nullptr;
+}
 
 }  // namespace remora::k8s

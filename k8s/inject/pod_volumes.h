@@ -17,4 +17,10 @@ struct Volumes {
 // Complains where the agents' state can't be seen by both sides.
 Volumes plan_volumes(Plan& plan);
 
+// The mount of the pod's service account token, as the API server adds it to each container that
+// has none: it has done so to the pod's own before it asks a webhook. With it in our containers
+// from the start there is nothing left to add to them, and so no reason to ask a second time. Null
+// where the pod's own have none: it is not for us to hand the token out.
+const Json* account_token_mount(const Plan& plan);
+
 }  // namespace remora::k8s

@@ -14,6 +14,8 @@ from operators import METRICS_PORT, SECRET, SERVER_NAME, metrics_of
 SERVED_S = 60
 # One look is 10 s.
 WRITTEN_AGAIN_S = 20
+# What 99 of 100 admissions are to take at most. Both histograms have a bucket for it.
+AIM_S = 0.005
 EXPIRY = "remora_operator_certificate_expiry_timestamp_seconds"
 WEBHOOK_BY_LABEL = "label.remora.dev"
 
@@ -86,7 +88,7 @@ def test_a_wiped_bundle_is_written_again(operator, report_table):
 
 def test_admissions_at_a_hundred_pods_a_second(kube, operator, proxy, report_table):
     """The aim is 5 ms for 99 of 100 (a quiet machine, the release build): reported. What is asserted
-    is that the rate is kept and that each pod is injected."""
+    is that the rate is kept, that each pod is injected, and that it is asked about once."""
     before = webhook_latency(proxy, WEBHOOK_BY_LABEL)
     with Admissions(proxy, kube.namespace, per_second=100, threads=16) as load:
         kube.wait_for("two thousand pods", lambda: len(load.seconds), lambda count: count >= 2000,
@@ -95,22 +97,29 @@ def test_admissions_at_a_hundred_pods_a_second(kube, operator, proxy, report_tab
     counts = {bound: count - before.get(bound, 0) for bound, count in sorted(after.items())}
     total = counts[float("inf")]
     calls = sorted(load.seconds)
-    report_table("Admission of pods, 100 a second", {
-        "pods": f"{len(calls)} in {load.lasted_s:.1f} s, failed {len(load.failures)}",
-        "webhook as the API server saw it": {
-            f"<= {bound * 1000:g} ms": f"{100 * count / total:.2f}%"
-            for bound, count in counts.items() if bound < 1},
-        "operator's own": _own_quantiles(operator),
-        "whole creation (through kubectl proxy)": {
+    report_table(f"Admission of {len(calls)} pods, {len(calls) / load.lasted_s:.0f} a second", {
+        "the webhook, as the API server saw it": _quantiles(counts),
+        "the operator, from a whole review to its answer": _quantiles(_own_counts(operator)),
+        "a creation, all that the API server does": {
             "p50": f"{calls[len(calls) // 2] * 1000:.1f} ms",
-            "p99": f"{calls[len(calls) * 99 // 100] * 1000:.1f} ms"}})
+            "p99": f"{calls[len(calls) * 99 // 100] * 1000:.1f} ms"}},
+        f"Tried out (dry run) through `kubectl proxy`; {total / len(calls):.2f} questions a pod, "
+        f"{len(load.failures)} failures. The first two rows are read from histograms.")
     assert load.failures == []
-    assert total >= len(calls)
+    assert total == len(calls), "the API server asked more than once about a pod"
     assert len(calls) / load.lasted_s > 80
 
 
-def _own_quantiles(operator):
-    """What each replica measured since it began: the smallest bucket that holds so many."""
+def _quantiles(counts):
+    """counts: {upper bound in seconds: how many took no longer}"""
+    total = counts[float("inf")]
+    within = {f"p{share * 100:g}": f"≤ {1000 * min(b for b, n in counts.items() if n >= share * total):g} ms"
+              for share in (0.5, 0.99)}
+    return {**within, f"within {AIM_S * 1000:g} ms": f"{100 * counts[AIM_S] / total:.2f}%"}
+
+
+def _own_counts(operator):
+    """What the replicas measured since they began."""
     found = {}
     pattern = re.compile(r'remora_operator_admission_duration_seconds_bucket\{le="([^"]+)"\}')
     for replica in operator.metrics():
@@ -118,6 +127,4 @@ def _own_quantiles(operator):
             if match := pattern.fullmatch(key):
                 bound = float(match.group(1))
                 found[bound] = found.get(bound, 0) + value
-    total = found[float("inf")]
-    return {f"p{share * 100:g}": f"<= {1000 * min(b for b, n in found.items() if n >= share * total):g} ms"
-            for share in (0.5, 0.99)}
+    return found

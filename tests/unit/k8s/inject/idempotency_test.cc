@@ -61,6 +61,44 @@ TEST(InjectionNotIdempotentTest, FeedingTheMutatedPodBackYieldsAnEmptyPatch) {
   }
 }
 
+// What the API server's plugin ServiceAccount does, before it asks us and after.
+void add_account_token(Json& pod) {
+  Json& volumes = pod["spec"]["volumes"];
+  if (find_named(&volumes, "name", "kube-api-access-x7x2k") == nullptr) {
+    volumes.push_back({{"name", "kube-api-access-x7x2k"}, {"projected", Json::object()}});
+  }
+  for (const std::string list : {"initContainers", "containers"}) {
+    if (!pod["spec"].contains(list)) continue;
+    for (Json& container : pod["spec"][list]) {
+      const std::string path = "/var/run/secrets/kubernetes.io/serviceaccount";
+      if (mount_of(container, path) != nullptr) continue;
+      container["volumeMounts"].push_back(
+          {{"name", "kube-api-access-x7x2k"}, {"readOnly", true}, {"mountPath", path}});
+    }
+  }
+}
+
+TEST(InjectionNotIdempotentTest, TheApiServerFindsNothingToAddAndAsksNoSecondTime) {
+  for (Json pod : {simple_pod(), full_pod()}) {
+    add_account_token(pod);
+    const Injected first = inject(pod);
+    Json after = first.pod;
+    add_account_token(after);
+    EXPECT_EQ(after, first.pod);
+  }
+}
+
+TEST(InjectionNotIdempotentTest, OurContainersGetNoTokenThatThePodsOwnDoNotHave) {
+  const std::string path = "/var/run/secrets/kubernetes.io/serviceaccount";
+  Json pod = simple_pod();
+  EXPECT_EQ(mount_of(inject(pod).sidecar(), path), nullptr);
+  // One that somebody chose for the agent alone.
+  pod["spec"]["volumes"] = Json::array({{{"name", "token"}, {"projected", Json::object()}}});
+  pod["spec"]["containers"][0]["volumeMounts"] =
+      Json::array({{{"name", "token"}, {"mountPath", path}}});
+  EXPECT_EQ(mount_of(inject(pod).sidecar(), path), nullptr);
+}
+
 TEST(InjectionNotIdempotentTest, AnotherVersionOrNamespaceDoesNotChangeAnInjectedPod) {
   const Injected first = inject(full_pod());
   InjectOptions later = test_options();
