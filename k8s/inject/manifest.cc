@@ -1,5 +1,6 @@
 #include "k8s/inject/manifest.h"
 
+#include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -7,6 +8,7 @@
 
 #include "config/load.h"
 #include "config/scalar.h"
+#include "k8s/inject/gate.h"
 #include "k8s/inject/yaml_json.h"
 
 namespace remora::k8s {
@@ -54,6 +56,51 @@ std::string full_name(const Json& object) {
   const std::string space = text_of(*metadata, "namespace");
   if (own.empty()) return name;
   return name + " " + (space.empty() ? own : space + "/" + own);
+}
+
+std::string namespace_of(const Json& object, const InjectOptions& options) {
+  const Json* metadata = find_object(object, "metadata");
+  const std::string own = metadata == nullptr ? std::string() : text_of(*metadata, "namespace");
+  return own.empty() ? options.namespace_name : own;
+}
+
+// A core/v1 Service, as far as it matters to a pod that is its only one.
+struct ServiceFacts {
+  std::string name;
+  std::string namespace_name;
+  config::Annotations selector;
+  bool publishes_unready = false;
+};
+
+std::optional<ServiceFacts> service_of(const Json& object, const InjectOptions& options) {
+  if (text_of(object, "apiVersion") != "v1" || text_of(object, "kind") != "Service") return {};
+  const Json* metadata = find_object(object, "metadata");
+  const Json* spec = find_object(object, "spec");
+  const Json* selector = spec == nullptr ? nullptr : find_object(*spec, "selector");
+  if (metadata == nullptr || selector == nullptr || selector->empty()) return {};
+  ServiceFacts facts{.name = text_of(*metadata, "name"),
+                     .namespace_name = namespace_of(object, options),
+                     .selector = {},
+                     .publishes_unready = bool_of(*spec, "publishNotReadyAddresses") == true};
+  for (const auto& [key, value] : selector->items()) {
+    if (value.is_string()) facts.selector[key] = value.get<std::string>();
+  }
+  return facts;
+}
+
+// An injected object of which there is one pod.
+struct OnlyPod {
+  size_t report = 0;  // in ManifestResult::objects
+  std::string namespace_name;
+  config::Annotations labels;
+};
+
+bool selects(const ServiceFacts& service, const OnlyPod& pod) {
+  return service.namespace_name == pod.namespace_name &&
+         std::ranges::all_of(service.selector, [&](const auto& wanted) {
+           const auto label = pod.labels.find(wanted.first);
+           return label != pod.labels.end() && label->second == wanted.second;
+         });
 }
 
 struct Document {
@@ -109,6 +156,7 @@ class ManifestInjector {
       result_.text += document.separator;
       inject_document(document.text);
     }
+    warn_of_only_pods();
     return std::move(result_);
   }
 
@@ -175,6 +223,9 @@ class ManifestInjector {
       }
       return changed;
     }
+    if (std::optional<ServiceFacts> service = service_of(object, options_)) {
+      services_.push_back(*std::move(service));
+    }
     const PodKind* kind = kind_of(object);
     if (kind == nullptr) return false;
     return inject_inside(object, *kind, place + " (" + full_name(object) + ")");
@@ -198,6 +249,7 @@ class ManifestInjector {
       changed = patch->operations > 0;
       if (changed) pod = apply_patch(pod, *patch);
       warn_of_shared_claim(object, pod, report);
+      note_only_pod(object, kind, pod);
     }
     result_.objects.push_back(std::move(report));
     return changed;
@@ -206,10 +258,7 @@ class ManifestInjector {
   // A template names no namespace; its object does.
   InjectOptions options_for(const Json& object) const {
     InjectOptions options = options_;
-    if (const Json* metadata = find_object(object, "metadata")) {
-      const std::string space = text_of(*metadata, "namespace");
-      if (!space.empty()) options.namespace_name = space;
-    }
+    options.namespace_name = namespace_of(object, options_);
     const Json* spec = find_object(object, "spec");
     const Json* claims = spec == nullptr ? nullptr : find_array(*spec, "volumeClaimTemplates");
     if (claims == nullptr || text_of(object, "kind") != "StatefulSet") return options;
@@ -235,8 +284,35 @@ class ManifestInjector {
         "StatefulSet with volumeClaimTemplates and remora.dev/snapshot-volume");
   }
 
+  void note_only_pod(const Json& object, const PodKind& kind, const Json& pod) {
+    const Json* spec = find_object(object, "spec");
+    const bool has_replicas =
+        kind.pointer == "/spec/template" && kind.api_group != "batch" && kind.kind != "DaemonSet";
+    if (spec == nullptr || !has_replicas || integer_of(*spec, "replicas").value_or(1) != 1) return;
+    only_pods_.push_back({.report = result_.objects.size(),
+                          .namespace_name = namespace_of(object, options_),
+                          .labels = metadata_map(pod, "labels")});
+  }
+
+  // Only a Service can help: a pod is Ready when all its containers are, and a readiness gate can
+  // only ask for more.
+  void warn_of_only_pods() {
+    for (const OnlyPod& pod : only_pods_) {
+      for (const ServiceFacts& service : services_) {
+        if (service.publishes_unready || !selects(service, pod)) continue;
+        result_.objects[pod.report].warnings.push_back(
+            "it is the only pod of Service " + service.name +
+            ": while its container is started again Kubernetes takes it out of there, and new "
+            "callers are refused; with publishNotReadyAddresses: true in the Service Remora holds "
+            "them until the agent is back");
+      }
+    }
+  }
+
   const InjectOptions& options_;
   ManifestResult result_;
+  std::vector<ServiceFacts> services_;
+  std::vector<OnlyPod> only_pods_;
   std::string place_;
   size_t objects_ = 0;
 };

@@ -108,6 +108,29 @@ TEST(ManifestTest, ReplicasThatWouldShareAClaimAreWarnedOf) {
   EXPECT_THAT(run(workload("apps/v1", "Deployment", spec)).objects[0].warnings, SizeIs(1));
 }
 
+std::string only_pod(const std::string& spec, const std::string& service_spec) {
+  return workload("apps/v1", "Deployment",
+                  "spec: {" + spec +
+                      "template: {metadata: {labels: {app: x, tier: front}}, spec: " +
+                      std::string(pod_spec) + "}}") +
+         "---\n" + workload("v1", "Service", "spec: {" + service_spec + "}");
+}
+
+TEST(ManifestTest, AServiceOfAnOnlyPodIsToPublishItUnready) {
+  const ManifestResult result = run(only_pod("", "selector: {app: x}"));
+  EXPECT_THAT(result.objects[0].warnings,
+              ElementsAre(HasSubstr("only pod of Service x: while its container")));
+  for (const auto& [spec, service] :
+       {std::pair<std::string, std::string>{"replicas: 2, ", "selector: {app: x}"},
+        {"", "selector: {app: x}, publishNotReadyAddresses: true"},
+        {"", "selector: {app: y}"},
+        {"", "selector: {app: x, tier: back}"},
+        {"", "selector: {app: x, other: x}"},
+        {"", "ports: [{port: 80}]"}}) {
+    EXPECT_THAT(run(only_pod(spec, service)).objects[0].warnings, IsEmpty()) << spec << service;
+  }
+}
+
 TEST(ManifestTest, AStatefulSetBringsItsClaimsAsVolumes) {
   const std::string spec =
       "spec: {volumeClaimTemplates: [{metadata: {name: snaps}}], template: {metadata: "
