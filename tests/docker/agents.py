@@ -4,6 +4,7 @@ import http.client
 import json
 import threading
 
+import images
 from callers import answers, ask
 from engine import wait_for
 
@@ -12,18 +13,8 @@ HEAL_WAIT_S = 40
 READY_WAIT_S = 60
 # How long a fault stays unhealed before "never" is believed, where Docker alone does nothing.
 NEVER_S = 20
-# Runs in the container. The agent is stopped first, so that it can't answer from a damaged file.
-DAMAGE = """
-import os, signal, sys
-pid, path = int(sys.argv[1]), "/var/lib/agent/conversations.sqlite"
-if pid != 1:
-    os.kill(pid, signal.SIGSTOP)
-os.truncate(path + "-wal", 0)
-with open(path, "r+b") as database:
-    for offset in range(0, os.path.getsize(path), 8192):
-        database.seek(offset)
-        database.write(os.urandom(4096))
-"""
+STATE = "/var/lib/agent"
+DAMAGE = (images.SOURCE / "tests/agents/damage_state.py").read_text(encoding="utf-8")
 
 
 class Agent:
@@ -50,7 +41,7 @@ class Agent:
         self.exec("sh", "-c", f"kill -KILL {pid}")
 
     def damage_state(self, pid):
-        self.exec("python3", "-c", DAMAGE, str(pid))
+        self.exec("python3", "-c", DAMAGE, str(pid), STATE)
 
     def restarts(self):
         return self.engine.restart_count(self.name)

@@ -112,8 +112,7 @@ def test_damaged_state_is_restored_before_the_agent_runs_again(agent, engine, no
         warm(callers)
     assert callers.lost_or_doubled() == []
     agent.cli("snapshot", "take")
-    pid = agent.pid()
-    agent.damage_state(pid)
+    agent.damage_state(agent.pid())
     engine.kill_first_process(agent.name)
     incident = agent.closed_incident("state_damaged")
     agent.wait_until_ready()

@@ -6,6 +6,7 @@ import subprocess
 import threading
 
 import agents
+import layout
 from kube import container, pod, service, status_of
 
 INSIDE = pathlib.Path(__file__).resolve().parent / "inside"
@@ -16,22 +17,7 @@ HEAL_S = 90
 NEVER_S = 45
 FOLLOWED_END_S = 10
 
-# Runs in the agent's container: its database is overwritten while it stands still, then it is killed.
-# Without a process namespace to share it is process 1, which nobody in there can stop or kill.
-DAMAGE = """
-import os, signal, sys, time
-pid, path = int(sys.argv[1]), sys.argv[2] + "/conversations.sqlite"
-if pid != 1:
-    os.kill(pid, signal.SIGSTOP)
-os.truncate(path + "-wal", 0)
-with open(path, "r+b") as database:
-    for offset in range(0, os.path.getsize(path), 8192):
-        database.seek(offset)
-        database.write(os.urandom(4096))
-print(time.time(), flush=True)
-if pid != 1:
-    os.kill(pid, signal.SIGKILL)
-"""
+DAMAGE = (layout.REPOSITORY / "tests/agents/damage_state.py").read_text()
 
 
 def program(name):
@@ -117,8 +103,8 @@ def agent_pid(kube, host):
 def damage_state(kube, name):
     """When it was done; what runs is dead after it, but for a process 1."""
     pid = agent_pid(kube, name)
-    done = kube.run(name, "python3", "-c", DAMAGE, str(pid), agents.STATE, container="agent",
-                    check=False)
+    done = kube.run(name, "python3", "-c", DAMAGE, str(pid), agents.STATE, "kill",
+                    container="agent", check=False)
     assert done.returncode in (0, 137), done.stderr
     return float(done.stdout), pid
 

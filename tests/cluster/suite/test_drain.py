@@ -62,9 +62,10 @@ http.server.ThreadingHTTPServer(("0.0.0.0", 8080), Handler).serve_forever()
 """
 
 
-def worst(image, name, asks, state=False, annotations=None, **spec):
+def worst(image, name, asks, state=None, annotations=None, **spec):
+    """state: the claim in which it counts."""
     mounts = [{"name": "state", "mountPath": STATE}] if state else []
-    volumes = [{"name": "state", "persistentVolumeClaim": {"claimName": "state"}}] if state else []
+    volumes = [{"name": "state", "persistentVolumeClaim": {"claimName": state}}] if state else []
     return pod(name, container(
         "agent", image, ["python3", "-c", SERVE], securityContext=RESTRICTED,
         env=[{"name": "STATE", "value": STATE if state else ""}],
@@ -141,70 +142,70 @@ def nodes_of(kube, name):
     return {each["spec"]["nodeName"] for each in pods_of(kube, name)}
 
 
-def test_a_drain_of_the_node_under_load_loses_no_request(kube, everywhere, operator, nodes, emptied,
-                                                         python_image, report_table):
-    """Two pods, both on the node, and a budget that lets one go at a time."""
-    rows, failures = {}, {}
-    for name in ("alone", "remora"):
-        kube.apply(service(name, 80, PORT), deployment(name, 2, worst(
-            python_image, name, asks=name == "remora", affinity=near(emptied))), {
-                "apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
-                "metadata": {"name": name}, "spec": {
-                    "minAvailable": 1, "selector": {"matchLabels": {"app": name}}}})
-        wait_rolled_out(kube, name)
-        assert nodes_of(kube, name) == {emptied}
-
-        def empty():
-            drain(everywhere, emptied)
+@pytest.fixture
+def drained(kube, everywhere, operator, nodes, emptied, python_image):
+    """drained(objects, look) empties the node under load, once without Remora and once with it. objects
+    (name): a Deployment near the node, and what belongs to it; look(pods): more for its row.
+    {name: (load, row)}"""
+    def run(objects, look=lambda there: {}):
+        seen = {}
+        for name in ("alone", "remora"):
+            kube.apply(service(name, 80, PORT), *objects(name))
             wait_rolled_out(kube, name)
+            assert nodes_of(kube, name) == {emptied}
 
-        load = under_load(kube, python_image, name, empty,
-                          nodeSelector={"kubernetes.io/hostname": nodes[1]})
-        assert nodes_of(kube, name) == {nodes[1]}
-        rows[name], failures[name] = load.row(), load.result["failures"]
-        everywhere.kubectl("uncordon", emptied)
-        kube.delete("deployment", name)
-        operator.wait_ready()
+            def empty():
+                drain(everywhere, emptied)
+                wait_rolled_out(kube, name)
+
+            load = under_load(kube, python_image, name, empty,
+                              nodeSelector={"kubernetes.io/hostname": nodes[1]})
+            there = pods_of(kube, name)
+            assert nodes_of(kube, name) == {nodes[1]}
+            assert all(is_injected(each) == (name == "remora") for each in there)
+            seen[name] = load, {**load.row(), **look(there)}
+            everywhere.kubectl("uncordon", emptied)
+            kube.delete("deployment", name)
+            kube.wait_for("its pods are gone", lambda: kube.list("pods", f"app={name}"),
+                          lambda left: not left)
+            operator.wait_ready()
+        return seen
+    return run
+
+
+def rows_of(seen):
+    return {name: row for name, (_, row) in seen.items()}
+
+
+def test_a_drain_of_the_node_under_load_loses_no_request(drained, emptied, python_image,
+                                                         report_table):
+    """Two pods, both on the node, and a budget that lets one go at a time."""
+    seen = drained(lambda name: [deployment(name, 2, worst(
+        python_image, name, asks=name == "remora", affinity=near(emptied))), {
+            "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": name},
+            "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": name}}}}])
     report_table("Drain of the node with both pods under load, Kubernetes alone and with Remora",
-                 rows)
-    assert failures["remora"] == []
+                 rows_of(seen))
+    assert seen["remora"][0].result["failures"] == []
 
 
-def test_an_only_pod_comes_up_on_the_other_node_with_its_state(kube, everywhere, operator, nodes,
-                                                               emptied, python_image, report_table):
+def test_an_only_pod_comes_up_on_the_other_node_with_its_state(kube, drained, emptied, python_image,
+                                                               report_table):
     """Its claim can be mounted anywhere. It serves until the new one is Ready, because it is told to
     take longer than that, and every answer is counted in the state."""
-    rows, failures = {}, {}
-    for name in ("alone", "remora"):
-        kube.apply(claim("state"), service(name, 80, PORT), deployment(name, 1, worst(
-            python_image, name, asks=name == "remora", state=True, affinity=near(emptied),
+    def only_pod(name):
+        return [claim(name), deployment(name, 1, worst(
+            python_image, name, asks=name == "remora", state=name, affinity=near(emptied),
             terminationGracePeriodSeconds=ONLY_POD_DELAY_S + GRACE_S,
-            annotations={"remora.dev/drain-delay": f"{ONLY_POD_DELAY_S}s"})))
-        wait_rolled_out(kube, name)
-        assert nodes_of(kube, name) == {emptied}
+            annotations={"remora.dev/drain-delay": f"{ONLY_POD_DELAY_S}s"}))]
 
-        def empty():
-            drain(everywhere, emptied)
-            wait_rolled_out(kube, name)
+    def counted(there):
+        return {"counted": kube.run(there[0]["metadata"]["name"], "cat", f"{STATE}/count",
+                                    container="agent").stdout}
 
-        load = under_load(kube, python_image, name, empty,
-                          nodeSelector={"kubernetes.io/hostname": nodes[1]})
-        there = pods_of(kube, name)
-        assert nodes_of(kube, name) == {nodes[1]}
-        assert all(is_injected(each) == (name == "remora") for each in there)
-        counted = int(kube.run(there[0]["metadata"]["name"], "cat", f"{STATE}/count",
-                               container="agent").stdout)
-        failures[name] = load.result["failures"]
-        rows[name] = {**load.row(), "counted": str(counted)}
-        if name == "remora":
-            assert counted >= load.result["answered"] > 0, "what was counted is forgotten"
-        everywhere.kubectl("uncordon", emptied)
-        kube.delete("deployment", name)
-        kube.wait_for("its pods are gone", lambda: kube.list("pods", f"app={name}"),
-                      lambda left: not left)
-        kube.delete("pvc", "state")
-        kube.wait_gone("pvc", "state")
-        operator.wait_ready()
+    seen = drained(only_pod, counted)
     report_table("Drain of the node with an only pod and its claim, Kubernetes alone and with Remora",
-                 rows)
-    assert failures["remora"] == []
+                 rows_of(seen))
+    load, row = seen["remora"]
+    assert int(row["counted"]) >= load.result["answered"] > 0, "what was counted is forgotten"
+    assert load.result["failures"] == []
