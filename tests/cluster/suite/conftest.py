@@ -18,7 +18,7 @@ import cluster as cluster_tool  # noqa: E402
 import images  # noqa: E402
 import layout  # noqa: E402
 import load  # noqa: E402
-import results as results_of_faults  # noqa: E402
+import results as results_module  # noqa: E402
 import steps  # noqa: E402
 from kube import Kube, is_ready  # noqa: E402
 from operators import Operator  # noqa: E402
@@ -29,7 +29,7 @@ RESULTS = pytest.StashKey()
 
 def pytest_addoption(parser):
     parser.addoption("--write-results", action="store_true",
-                     help="write what was measured about faults to tests/cluster/RESULTS.md")
+                     help="write what was measured to tests/cluster/RESULTS.md")
 
 
 def pytest_configure(config):
@@ -50,50 +50,49 @@ def own_cluster(own_cluster_or_none):
     return own_cluster_or_none
 
 
+def image_for_tests(own, variable, recipe, public=None):
+    """The image that the variable names; on our own cluster what the recipe makes; elsewhere a public
+    one, where there is one that will do."""
+    if name := os.environ.get(variable):
+        return name
+    if own is not None:
+        return own.load_recipe(recipe())
+    if public is None:
+        pytest.skip(f"{variable} names no image; tests/cluster/README.md says what must be in it")
+    return public
+
+
 @pytest.fixture(scope="session")
 def tools_image(own_cluster_or_none):
     """A shell, wget, nc, httpd: busybox."""
-    if own_cluster_or_none is None:
-        return os.environ.get("REMORA_TEST_TOOLS_IMAGE", "busybox:1.37")
-    return images.TOOLS.reference  # On every node since it booted.
+    return image_for_tests(own_cluster_or_none, "REMORA_TEST_TOOLS_IMAGE", lambda: images.TOOLS,
+                           "busybox:1.37")
 
 
 @pytest.fixture(scope="session")
 def python_image(own_cluster_or_none):
     """Python 3.11 with its standard library."""
-    if own_cluster_or_none is None:
-        return os.environ.get("REMORA_TEST_PYTHON_IMAGE", "python:3.11-slim")
-    return own_cluster_or_none.load_recipe(images.PYTHON)
+    return image_for_tests(own_cluster_or_none, "REMORA_TEST_PYTHON_IMAGE", lambda: images.PYTHON,
+                           "python:3.11-slim")
 
 
 @pytest.fixture(scope="session")
 def agent_image(own_cluster_or_none):
     """The demo's LangGraph agent and its model server under /srv/agent."""
-    if name := os.environ.get("REMORA_TEST_AGENT_IMAGE"):
-        return name
-    if own_cluster_or_none is None:
-        pytest.skip("REMORA_TEST_AGENT_IMAGE doesn't name an image of the demo's agent")
-    return own_cluster_or_none.load_recipe(images.agent())
+    return image_for_tests(own_cluster_or_none, "REMORA_TEST_AGENT_IMAGE", images.agent)
 
 
 @pytest.fixture(scope="session")
 def locking_agent_image(own_cluster_or_none):
     """tests/agents/locking_agent.cc as its entry point."""
-    if name := os.environ.get("REMORA_TEST_LOCKING_AGENT_IMAGE"):
-        return name
-    if own_cluster_or_none is None:
-        pytest.skip("REMORA_TEST_LOCKING_AGENT_IMAGE doesn't name an image of locking_agent.cc")
-    return own_cluster_or_none.load_recipe(images.locking_agent())
+    return image_for_tests(own_cluster_or_none, "REMORA_TEST_LOCKING_AGENT_IMAGE",
+                           images.locking_agent)
 
 
 @pytest.fixture(scope="session")
 def mcp_image(own_cluster_or_none):
     """Python with the SDK of the Model Context Protocol."""
-    if name := os.environ.get("REMORA_TEST_MCP_IMAGE"):
-        return name
-    if own_cluster_or_none is None:
-        pytest.skip("REMORA_TEST_MCP_IMAGE doesn't name an image with Python and the mcp package")
-    return own_cluster_or_none.load_recipe(images.mcp_server())
+    return image_for_tests(own_cluster_or_none, "REMORA_TEST_MCP_IMAGE", images.mcp_server)
 
 
 @pytest.fixture(scope="session")
@@ -212,32 +211,24 @@ TABLES = []
 
 @pytest.fixture(scope="session")
 def report_table():
-    """report_table(title, {row: text or {column: text}}): shown at the end of the run."""
-    return lambda title, rows: TABLES.append((title, rows))
-
-
-def _show_faults(terminalreporter, config):
-    rows = config.stash.get(RESULTS, [])
-    if not rows:
-        return
-    terminalreporter.section("faults, with Remora and with Kubernetes alone")
-    terminalreporter.write_line(results_of_faults.table(rows))
-    if config.getoption("--write-results"):
-        everywhere = Kube()
-        version = json.loads(everywhere.kubectl("version", "--output=json").stdout)
-        results_of_faults.write(rows, nodes=len(everywhere.list("nodes")),
-                                version=version["serverVersion"]["gitVersion"],
-                                regulars=load.REGULARS, rate=load.RATE)
+    """report_table(title, {row: text or {column: text}}, what it means): at the end of the run."""
+    return lambda title, rows, meaning="": TABLES.append((title, rows, meaning))
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    _show_faults(terminalreporter, config)
-    for title, rows in TABLES:
+    rows = config.stash.get(RESULTS, [])
+    if rows:
+        terminalreporter.section("faults, with Remora and with Kubernetes alone")
+        terminalreporter.write_line(results_module.table_of_faults(rows))
+    for title, cells, _ in TABLES:
         terminalreporter.section(title)
-        for name, cells in rows.items():
-            text = cells if isinstance(cells, str) else "  ".join(
-                f"{column} {cell}" for column, cell in cells.items())
-            terminalreporter.write_line(f"{name:<40} {text}")
+        terminalreporter.write_line(results_module.table_of_cells(cells))
+    if config.getoption("--write-results"):
+        everywhere = Kube()
+        version = json.loads(everywhere.kubectl("version", "--output=json").stdout)
+        results_module.write(rows, TABLES, nodes=len(everywhere.list("nodes")),
+                             version=version["serverVersion"]["gitVersion"],
+                             regulars=load.REGULARS, rate=load.RATE)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -1,4 +1,4 @@
-"""What the tests of faults measured: one table, printed at the end and, if asked for, written to
+"""What the tests measured: tables, printed at the end and, if asked for, written to
 tests/cluster/RESULTS.md."""
 
 import dataclasses
@@ -12,11 +12,12 @@ HEAD = ("fault", "Remora: found as", "found s", "acted s", "ready s", "callers w
         "lost / refused / sent", "Kubernetes alone: callers without an answer s",
         "lost / refused / sent", "remarks")
 EXPLAINED = """\
-# Faults on a cluster, with Remora and with Kubernetes alone
+# On a cluster, with Remora and with Kubernetes alone
 
 `./dev cluster test --write-results` wrote this on {date}: {machine}, {nodes} nodes of Kubernetes
 {version} on that one machine.
-
+"""
+FAULTS_EXPLAINED = """\
 Each agent is called by {regulars} regular callers with a connection each, {rate:g} requests a second, and
 by {rate:g} newcomers a second with a new connection each; every request has an Idempotency-Key and is
 sent once. *found*, *acted*
@@ -26,7 +27,6 @@ is the longest time between two good answers to anybody. *Lost*: taken, and not 
 nobody took the connection, so the caller may try again safely. The column for Kubernetes is the same pod
 without Remora, with an `httpGet` liveness probe at its defaults (each 10 s, three failures), at the same
 moment or right after. Requests that cause the fault are not counted.
-
 """
 
 
@@ -69,9 +69,21 @@ def of_incident(fault, incident, fault_at, **more):
                since("ready_at_unix_ns"), **more)
 
 
-def table(rows):
-    lines = [HEAD, tuple("---" for _ in HEAD), *(row.cells() for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def _table(head, rows):
+    return "\n".join("| " + " | ".join(line) + " |" for line in (
+        head, tuple("---" for _ in head), *rows))
+
+
+def table_of_faults(rows):
+    return _table(HEAD, (row.cells() for row in rows))
+
+
+def table_of_cells(rows):
+    """{row: text or {column: text}}"""
+    named = {name: cells if isinstance(cells, dict) else {"": cells} for name, cells in rows.items()}
+    columns = list(dict.fromkeys(column for cells in named.values() for column in cells))
+    return _table(("", *columns), ((name, *(cells.get(column, "") for column in columns))
+                                   for name, cells in named.items()))
 
 
 def machine():
@@ -80,6 +92,12 @@ def machine():
             f"Linux {platform.release()}")
 
 
-def write(rows, **facts):
-    head = EXPLAINED.format(date=datetime.date.today().isoformat(), machine=machine(), **facts)
-    FILE.write_text(head + table(rows) + "\n")
+def write(rows, tables, **facts):
+    """rows: of faults; tables: (title, rows of table_of_cells, what it means)."""
+    parts = [EXPLAINED.format(date=datetime.date.today().isoformat(), machine=machine(), **facts)]
+    if rows:
+        parts.append(f"## Faults\n\n{FAULTS_EXPLAINED.format(**facts)}\n{table_of_faults(rows)}\n")
+    for title, cells, meaning in tables:
+        before = f"{meaning}\n\n" if meaning else ""
+        parts.append(f"## {title}\n\n{before}{table_of_cells(cells)}\n")
+    FILE.write_text("\n".join(parts))
