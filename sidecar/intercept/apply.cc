@@ -42,6 +42,7 @@ class Attempts {
 UniqueFd take_turn(const Clock& clock) {
   constexpr std::string_view name = "remora intercept";
   UniqueFd fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (fd.get() < 0) return fd;  // out of descriptors: what needs one next says so
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   std::memcpy(&address.sun_path[1], name.data(), name.size());
