@@ -38,7 +38,7 @@ class PooledClient final : public ApiClient {
 
 Result<std::unique_ptr<ApiClient>> ApiClient::create(Loop& loop, ApiServer server) {
   std::shared_ptr<const TlsContext> tls;
-  if (server.tls) {
+  if (server.tls && !server.connect) {
     TlsClientOptions options;
     options.trusted_pem = server.trusted_pem;
     options.protocols = {"h2", "http/1.1"};

@@ -91,7 +91,9 @@ bool Pool::may_open() const {
 
 void Pool::open() {
   std::unique_ptr<Transport> transport =
-      connect_socket(loop_, server_.address, std::chrono::milliseconds(api_connect_ms_max));
+      server_.connect
+          ? server_.connect()
+          : connect_socket(loop_, server_.address, std::chrono::milliseconds(api_connect_ms_max));
   if (tls_) transport = wrap_tls_client(loop_, tls_, std::move(transport), server_.name);
   connections_.push_back(std::make_unique<Connection>(loop_, *this, std::move(transport)));
   ++stats_.connections;

@@ -1,11 +1,14 @@
 // Where the API server is, and who we are to it.
 #pragma once
 
+#include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 
 #include "sidecar/base/error.h"
 #include "sidecar/net/socket_address.h"
+#include "sidecar/net/transport.h"
 
 namespace remora::k8s {
 
@@ -18,6 +21,9 @@ struct ApiServer {
   std::string token;            // used where there is no token_file
   std::string certificate_pem;  // shown to the server; empty: none
   std::string private_key_pem;
+  // For a server that is known by its name only: makes each connection, TLS included, in the place
+  // of address, tls and the certificates.
+  std::function<std::unique_ptr<Transport>()> connect{};
 };
 
 // From the environment and the mounted service account of a pod. kNotFound outside one.
