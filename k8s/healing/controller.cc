@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "k8s/healing/controller_look.h"
 #include "k8s/healing/records.h"
 #include "sidecar/base/log.h"
 
@@ -12,6 +13,9 @@ namespace {
 
 constexpr std::chrono::milliseconds gather{heal_gather_ms};
 constexpr std::chrono::milliseconds picture_age_max{heal_picture_age_ms_max};
+constexpr std::chrono::milliseconds workload_age_max{workload_age_ms_max};
+// Of a pod that has a fault they say what it is until the next ones are read.
+constexpr std::chrono::minutes events_kept{5};
 constexpr const char* incidents_path = "/apis/remora.dev/v1alpha1/incidents";
 constexpr const char* policies_path = "/apis/remora.dev/v1alpha1/healingpolicies";
 
@@ -19,15 +23,14 @@ const Object& any(const ObjectPtr& before, const ObjectPtr& after) {
   return after != nullptr ? *after : *before;
 }
 
-}  // namespace
+bool intends_step(const HealAction& action) {
+  const auto* update = std::get_if<UpdateIncident>(&action);
+  if (update == nullptr || update->incident.status.steps_size() == 0) return false;
+  const auto& steps = update->incident.status.steps();
+  return steps[steps.size() - 1].state() == "intended";
+}
 
-// One look at one namespace, which ends when everything that it has begun has been answered.
-struct HealingController::Look {
-  std::string namespace_name;
-  WorkQueue::Done done;
-  WorkOutcome outcome;
-  int under_way = 0;
-};
+}  // namespace
 
 HealingController::Metrics::Metrics(MetricRegistry& registry)
     : looks(registry.counter("remora_operator_heal_looks_total", "Looks at a namespace.")),
@@ -39,6 +42,11 @@ HealingController::Metrics::Metrics(MetricRegistry& registry)
       refused(registry.counter("remora_operator_heal_evictions_total",
                                "Pods taken away by healing, by the outcome.",
                                {{"outcome", "refused"}})),
+      rollbacks(
+          registry.counter("remora_operator_heal_rollbacks_total",
+                           "Deployments and StatefulSets taken back to the revision before.")),
+      resizes(registry.counter("remora_operator_heal_resizes_total",
+                               "Containers whose memory limit was raised in place.")),
       failures(registry.counter("remora_operator_heal_failures_total",
                                 "Answers of the API server that healing could not use.")) {}
 
@@ -169,9 +177,41 @@ NamespaceView HealingController::view_of(const std::string& namespace_name,
   view.nodes = &nodes_;
   for (const auto& [name, policy] : place.policies) view.policies.push_back(policy);
   view.incidents = &place.incidents;
+  view.workloads = &place.workloads;
+  view.events = &place.events;
+  view.namespace_budget = options_.namespace_budget;
+  view.fleet_budget = options_.fleet_budget;
   view.out_of_date = out_of_date();
   view.now = loop_.clock().wall_now();
+  view.fleet_steps.assign(static_cast<size_t>(steps_under_way_), view.now);
+  for (const auto& [name, each] : places_) {
+    const std::vector<WallTime> taken = steps_taken(each.incidents, view.now);
+    view.fleet_steps.insert(view.fleet_steps.end(), taken.begin(), taken.end());
+  }
   return view;
+}
+
+void HealingController::forget_old(Place& place) const {
+  const WallTime now = loop_.clock().wall_now();
+  std::erase_if(place.workloads,
+                [&](const auto& each) { return now - each.second.read_at > workload_age_max; });
+  std::erase_if(place.events,
+                [&](const auto& each) { return now - each.second.read_at > events_kept; });
+}
+
+void HealingController::tell_people(const std::string& namespace_name, const Place& place) const {
+  if (options_.alerts == nullptr) return;
+  for (const auto& [name, incident] : place.incidents) {
+    const auto policy = place.policies.find(incident.spec.policy());
+    options_.alerts->see(namespace_name, incident,
+                         policy == place.policies.end() ? nullptr : &policy->second.spec.alerts());
+  }
+}
+
+void HealingController::end(const LookPtr& look) {
+  if (--look->under_way > 0) return;
+  steps_under_way_ -= look->steps;
+  look->done(look->outcome);
 }
 
 void HealingController::look(const std::string& namespace_name, WorkQueue::Done done) {
@@ -186,6 +226,8 @@ void HealingController::look(const std::string& namespace_name, WorkQueue::Done 
     return done({});
   }
   metrics_.looks.add();
+  forget_old(place);
+  tell_people(namespace_name, place);
   const NamespacePlan plan = plan_namespace(view_of(namespace_name, place), place.memory);
   auto look = std::make_shared<Look>();
   look->namespace_name = namespace_name;
@@ -198,9 +240,11 @@ void HealingController::look(const std::string& namespace_name, WorkQueue::Done 
       look->outcome.again_after = gather;
       break;
     }
+    if (intends_step(action)) ++look->steps;
     std::visit([&](const auto& one) { act(look, one); }, action);
   }
-  if (--look->under_way == 0) look->done(look->outcome);
+  steps_under_way_ += look->steps;
+  end(look);
 }
 
 void HealingController::send(const LookPtr& look, ApiRequest request,
@@ -212,7 +256,7 @@ void HealingController::send(const LookPtr& look, ApiRequest request,
       std::move(request), [this, look, id, then = std::move(then)](const Result<ApiReply>& reply) {
         const auto call = calls_.extract(id);
         then(reply);
-        if (--look->under_way == 0) look->done(look->outcome);
+        end(look);
       });
 }
 
@@ -278,64 +322,6 @@ void HealingController::act(const LookPtr& look, const UpdateIncident& action) {
     look->outcome.again_after = gather;
     tell(look, action.incident, action.reason, action.message);
   });
-}
-
-void HealingController::act(const LookPtr& look, const EvictPod& action) {
-  const v1alpha1::PodReference& pod = action.incident.spec.pod();
-  send(look, evict_request(look->namespace_name, pod.name(), pod.uid()),
-       [this, look, action](const Result<ApiReply>& reply) { on_evicted(look, action, reply); });
-}
-
-void HealingController::on_evicted(const LookPtr& look, const EvictPod& action,
-                                   const Result<ApiReply>& reply) {
-  const v1alpha1::PodReference& pod = action.incident.spec.pod();
-  const ApiRequest request = evict_request(look->namespace_name, pod.name(), pod.uid());
-  if (!reply) return judge(look, request, reply, false);
-  if (reply->ok()) {
-    return end_eviction(look, action, EvictOutcome::kEvicted, "the pod was evicted");
-  }
-  const ApiProblem problem = api_problem(request, *reply);
-  switch (problem.fault) {
-    case ApiFault::kNotFound:
-    case ApiFault::kConflict:
-    case ApiFault::kAlreadyExists:
-      return end_eviction(look, action, EvictOutcome::kGone, "the pod was gone already");
-    case ApiFault::kThrottled:
-      // Its budget counts ready pods; one that isn't ready takes nothing from it by going.
-      if (!action.pod_ready) return delete_unready(look, action);
-      return end_eviction(look, action, EvictOutcome::kRefused, problem.error.message);
-    default:
-      judge(look, request, reply, false);
-      return end_eviction(look, action, EvictOutcome::kFailed, problem.error.message);
-  }
-}
-
-// In the very state in which it was seen not to be ready, or not at all.
-void HealingController::delete_unready(const LookPtr& look, const EvictPod& action) {
-  const v1alpha1::PodReference& pod = action.incident.spec.pod();
-  const ObjectPath path{.group = "",
-                        .version = "v1",
-                        .plural = "pods",
-                        .namespace_name = look->namespace_name,
-                        .name = pod.name()};
-  const ApiRequest request =
-      delete_request(path, {.uid = pod.uid(), .resource_version = action.pod_version});
-  send(look, request, [this, look, action, request](const Result<ApiReply>& reply) {
-    if (!reply || !reply->ok()) {
-      judge(look, request, reply, false);
-      return end_eviction(look, action, EvictOutcome::kRefused,
-                          "a disruption budget forbids the eviction, and the pod has changed");
-    }
-    end_eviction(look, action, EvictOutcome::kEvicted,
-                 "the pod was deleted: not ready, it counts for no disruption budget");
-  });
-}
-
-void HealingController::end_eviction(const LookPtr& look, const EvictPod& action,
-                                     EvictOutcome outcome, const std::string& message) {
-  const bool away = outcome == EvictOutcome::kEvicted || outcome == EvictOutcome::kGone;
-  (away ? metrics_.evicted : metrics_.refused).add();
-  act(look, after_eviction(action.incident, outcome, message, loop_.clock().wall_now()));
 }
 
 void HealingController::act(const LookPtr& look, const DeleteIncident& action) {

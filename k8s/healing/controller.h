@@ -14,6 +14,7 @@
 #include <string>
 
 #include "k8s/api/client.h"
+#include "k8s/healing/alert_sender.h"
 #include "k8s/healing/plan.h"
 #include "k8s/watch/object_cache.h"
 #include "k8s/watch/work_queue.h"
@@ -28,8 +29,11 @@ inline constexpr int heal_actions_per_look_max = 50;
 inline constexpr int heal_picture_age_ms_max = 150'000;
 
 struct HealingOptions {
+  BudgetRule namespace_budget{};
+  BudgetRule fleet_budget{};
   std::string instance;             // in Events
   std::function<bool()> may_write;  // looked at right before each write is sent
+  AlertSender* alerts = nullptr;    // must outlive the controller; null: nobody is told
   uint32_t seed = 1;
 };
 
@@ -51,6 +55,8 @@ class HealingController {
     std::map<std::string, PolicyRecord> policies;
     std::map<std::string, IncidentRecord> incidents;
     std::map<std::string, PolicyMemory> memory;
+    std::map<std::string, WorkloadFacts> workloads;  // by the owner of their pods
+    std::map<std::string, PodEvents> events;         // by the UID of their pod
   };
   struct Metrics {
     explicit Metrics(MetricRegistry& registry);
@@ -59,6 +65,8 @@ class HealingController {
     Counter& resolved;
     Counter& evicted;
     Counter& refused;
+    Counter& rollbacks;
+    Counter& resizes;
     Counter& failures;
   };
 
@@ -69,17 +77,32 @@ class HealingController {
   void look_soon(const std::string& namespace_name);
   void look(const std::string& namespace_name, WorkQueue::Done done);
   NamespaceView view_of(const std::string& namespace_name, const Place& place) const;
+  void forget_old(Place& place) const;
+  void tell_people(const std::string& namespace_name, const Place& place) const;
+  void end(const LookPtr& look);
   std::string out_of_date() const;
 
   void act(const LookPtr& look, const OpenIncident& action);
   void act(const LookPtr& look, const UpdateIncident& action);
   void act(const LookPtr& look, const EvictPod& action);
+  void act(const LookPtr& look, const RollBack& action);
+  void act(const LookPtr& look, const ResizePod& action);
+  void act(const LookPtr& look, const ReadWorkload& action);
+  void act(const LookPtr& look, const ReadPodEvents& action);
+  void act(const LookPtr& look, const KeepDrain& action);
+  void act(const LookPtr& look, const EndDrain& action);
   void act(const LookPtr& look, const DeleteIncident& action);
   void act(const LookPtr& look, const UpdatePolicy& action);
   void on_evicted(const LookPtr& look, const EvictPod& action, const Result<ApiReply>& reply);
   void delete_unready(const LookPtr& look, const EvictPod& action);
-  void end_eviction(const LookPtr& look, const EvictPod& action, EvictOutcome outcome,
+  void end_eviction(const LookPtr& look, const EvictPod& action, StepOutcome outcome,
                     const std::string& message);
+  void end_write(const LookPtr& look, const IncidentRecord& incident, const ApiRequest& request,
+                 const ApiReply& reply);
+  void read(const LookPtr& look, const ReadWorkload& action, std::string path,
+            std::function<void(const Json&)> then);
+  void read_revisions(const LookPtr& look, const ReadWorkload& action, const Json& workload);
+  void keep_workload(const LookPtr& look, const ReadWorkload& action, WorkloadFacts workload);
   void tell(const LookPtr& look, const IncidentRecord& incident, const std::string& reason,
             const std::string& message);
   // Sends it in the leader's name; then(reply) comes before the look can end.
@@ -100,6 +123,9 @@ class HealingController {
   ObjectCache node_cache_;
   ObjectCache policies_;
   ObjectCache incidents_;
+  // Steps that are being written down: they count in the fleet's budget before their Incidents say
+  // so, for looks at several namespaces go on at the same time.
+  int steps_under_way_ = 0;
   uint64_t calls_made_ = 0;
   std::map<uint64_t, std::unique_ptr<ApiCall>> calls_;
   WorkQueue queue_;

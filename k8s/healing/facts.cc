@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "config/pod.h"
+#include "k8s/healing/quantity.h"
 #include "sidecar/base/rfc3339.h"
 
 namespace remora::k8s {
@@ -14,12 +15,13 @@ namespace {
 
 constexpr size_t message_bytes_max = 300;
 
-constexpr std::array<std::pair<FaultKind, std::string_view>, 6> kinds = {{
+constexpr std::array<std::pair<FaultKind, std::string_view>, 7> kinds = {{
     {FaultKind::kCrashLoop, "crash_loop"},
     {FaultKind::kOutOfMemory, "out_of_memory"},
     {FaultKind::kNodeUnready, "node_unready"},
     {FaultKind::kImagePull, "image_pull"},
     {FaultKind::kConfigError, "config_error"},
+    {FaultKind::kVolumeError, "volume_error"},
     {FaultKind::kUnready, "unready"},
 }};
 
@@ -41,9 +43,21 @@ std::optional<Termination> termination_of(const Json& state) {
                      .ended_at = parse_time(text_of(*ended, "finishedAt"))};
 }
 
-ContainerFacts read_container(const Json& status) {
+std::optional<int64_t> memory_of(const Json& resources, std::string_view kind) {
+  return parse_quantity(text_of(section(resources, kind), "memory"));
+}
+
+ContainerFacts read_container(const Json& status, const Json* specs) {
   ContainerFacts container;
   container.name = text_of(status, "name");
+  container.image_id = text_of(status, "imageID");
+  if (const Json* spec = find_named(specs, "name", container.name)) {
+    const Json& resources = section(*spec, "resources");
+    container.image = text_of(*spec, "image");
+    container.pulls_always = text_of(*spec, "imagePullPolicy") == "Always";
+    container.memory_limit_bytes = memory_of(resources, "limits");
+    container.memory_request_bytes = memory_of(resources, "requests");
+  }
   container.ready = bool_of(status, "ready").value_or(false);
   container.restarts = integer_of(status, "restartCount").value_or(0);
   const Json& state = section(status, "state");
@@ -74,6 +88,15 @@ void read_owner(const Json& metadata, PodFacts& pod) {
   }
 }
 
+void read_claims(const Json& spec, PodFacts& pod) {
+  const Json* volumes = find_array(spec, "volumes");
+  if (volumes == nullptr) return;
+  for (const Json& volume : *volumes) {
+    const Json* claim = find_object(volume, "persistentVolumeClaim");
+    if (claim != nullptr) pod.claims.push_back(text_of(*claim, "claimName"));
+  }
+}
+
 const Json* condition_of(const Json& status, std::string_view type) {
   return find_named(find_array(status, "conditions"), "type", type);
 }
@@ -88,6 +111,14 @@ void keep(Json& object, std::initializer_list<std::string_view> members) {
     }
   }
   object = std::move(kept);
+}
+
+// Of each item of a list: these members only.
+void keep_of_items(Json& object, std::string_view list,
+                   std::initializer_list<std::string_view> members) {
+  const auto found = object.find(list);
+  if (found == object.end() || !found->is_array()) return;
+  for (Json& item : *found) keep(item, members);
 }
 
 bool is_one_of(std::string_view text, std::initializer_list<std::string_view> words) {
@@ -147,6 +178,27 @@ std::optional<PodFault> container_fault(const ContainerFacts& container) {
   return fault;
 }
 
+// The Events name it; the pod's status only says that a container is being created.
+std::optional<PodFault> volume_fault(const PodFacts& pod, const PodEvents& events) {
+  for (auto event = events.events.rbegin(); event != events.events.rend(); ++event) {
+    if (!is_one_of(event->reason, {"FailedMount", "FailedAttachVolume", "FailedMapVolume"})) {
+      continue;
+    }
+    std::string summary = event->reason + ": " + event->message;
+    if (event->message.starts_with("Multi-Attach")) {
+      summary +=
+          " (the node that it was used on is to let go of it first: Kubernetes waits 6 "
+          "minutes for one that is lost, or until a person who knows that it is off taints "
+          "it node.kubernetes.io/out-of-service)";
+    }
+    return PodFault{.kind = FaultKind::kVolumeError,
+                    .container = {},
+                    .summary = std::move(summary),
+                    .began_at = pod.created_at};
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 std::optional<WallTime> parse_time(std::string_view text) {
@@ -171,7 +223,8 @@ PodFacts read_pod(const Object& object) {
   pod.resource_version = object.resource_version;
   const Json& metadata = section(object.body, "metadata");
   const Json& status = section(object.body, "status");
-  pod.node = text_of(section(object.body, "spec"), "nodeName");
+  const Json& spec = section(object.body, "spec");
+  pod.node = text_of(spec, "nodeName");
   pod.phase = text_of(status, "phase");
   pod.deleting = find(metadata, "deletionTimestamp") != nullptr;
   pod.created_at = parse_time(text_of(metadata, "creationTimestamp"));
@@ -184,12 +237,22 @@ PodFacts read_pod(const Object& object) {
     pod.ready = text_of(*ready, "status") == "True";
     pod.ready_since = parse_time(text_of(*ready, "lastTransitionTime"));
   }
-  for (const char* list : {"initContainerStatuses", "containerStatuses"}) {
-    const Json* statuses = find_array(status, list);
+  for (const char* list : {"initContainers", "containers"}) {
+    const bool is_init = list[0] == 'i';
+    const Json* statuses =
+        find_array(status, is_init ? "initContainerStatuses" : "containerStatuses");
     if (statuses == nullptr) continue;
+    const Json* specs = find_array(spec, list);
     for (const Json& each : *statuses) {
-      if (each.is_object()) pod.containers.push_back(read_container(each));
+      if (!each.is_object()) continue;
+      pod.containers.push_back(read_container(each, specs));
+      pod.containers.back().is_init = is_init;
     }
+  }
+  read_claims(spec, pod);
+  // Also "Deferred": the node has no room for it now, and may have later.
+  if (const Json* resize = condition_of(status, "PodResizePending")) {
+    pod.resize_refusal = text_of(*resize, "reason") + ": " + text_of(*resize, "message");
   }
   return pod;
 }
@@ -197,7 +260,15 @@ PodFacts read_pod(const Object& object) {
 void trim_pod(Json& pod) {
   keep(pod, {"metadata", "spec", "status"});
   if (!pod.is_object()) return;
-  if (const auto spec = pod.find("spec"); spec != pod.end()) keep(*spec, {"nodeName"});
+  if (const auto spec = pod.find("spec"); spec != pod.end()) {
+    keep(*spec, {"nodeName", "initContainers", "containers", "volumes"});
+    if (spec->is_object()) {
+      for (const char* list : {"initContainers", "containers"}) {
+        keep_of_items(*spec, list, {"name", "image", "imagePullPolicy", "resources"});
+      }
+      keep_of_items(*spec, "volumes", {"persistentVolumeClaim"});
+    }
+  }
   if (const auto status = pod.find("status"); status != pod.end()) {
     keep(*status, {"phase", "conditions", "initContainerStatuses", "containerStatuses"});
   }
@@ -241,8 +312,36 @@ std::optional<FaultKind> fault_kind_of(std::string_view name) {
   return found->first;
 }
 
-std::optional<PodFault> find_fault(const PodFacts& pod, const NodeFacts* node, WallTime now,
-                                   Duration unready_after) {
+PodEvents read_pod_events(const Json& list) {
+  PodEvents read;
+  const Json* items = find_array(list, "items");
+  if (items == nullptr) return read;
+  for (const Json& item : *items) {
+    if (text_of(item, "type") != "Warning") continue;
+    std::optional<WallTime> at = parse_time(text_of(item, "lastTimestamp"));
+    if (!at) at = parse_time(text_of(section(item, "series"), "lastObservedTime"));
+    if (!at) at = parse_time(text_of(item, "eventTime"));
+    std::string message = text_of(item, "message");
+    if (message.size() > message_bytes_max) message.resize(message_bytes_max);
+    read.events.push_back(
+        {.reason = text_of(item, "reason"), .message = std::move(message), .last_at = at});
+  }
+  std::ranges::stable_sort(read.events, std::less<>(), [](const PodEvent& event) {
+    return event.last_at.value_or(WallTime{});
+  });
+  return read;
+}
+
+bool starts_slowly(const PodFacts& pod, WallTime now) {
+  const bool waits = pod.phase == "Pending" && !pod.node.empty() && pod.created_at &&
+                     now - *pod.created_at >= std::chrono::milliseconds(slow_start_ms);
+  return waits && std::ranges::none_of(pod.containers, [](const ContainerFacts& container) {
+           return container.running || container.ended;
+         });
+}
+
+std::optional<PodFault> find_fault(const PodFacts& pod, const NodeFacts* node,
+                                   const PodEvents* events, WallTime now, Duration unready_after) {
   if (pod.deleting || pod.ended()) return std::nullopt;
   if (node != nullptr && !node->ready) {
     return PodFault{.kind = FaultKind::kNodeUnready,
@@ -252,6 +351,9 @@ std::optional<PodFault> find_fault(const PodFacts& pod, const NodeFacts* node, W
   }
   for (const ContainerFacts& container : pod.containers) {
     if (std::optional<PodFault> fault = container_fault(container)) return fault;
+  }
+  if (events != nullptr && starts_slowly(pod, now)) {
+    if (std::optional<PodFault> fault = volume_fault(pod, *events)) return fault;
   }
   const bool running = pod.phase == "Running" && !pod.ready;
   const std::optional<WallTime> since = unready_since(pod);

@@ -38,6 +38,12 @@ struct ContainerFacts {
   std::string waiting_reason{};  // "CrashLoopBackOff"; empty: it doesn't wait
   std::string waiting_message{};
   std::optional<Termination> ended{};  // the run that is over now, or the one before
+  std::string image{};                 // as the specification names it
+  std::string image_id{};              // what was pulled for it
+  bool pulls_always = false;           // imagePullPolicy
+  bool is_init = false;                // it begins before the pod's own containers
+  std::optional<int64_t> memory_limit_bytes{};
+  std::optional<int64_t> memory_request_bytes{};
 };
 
 struct PodFacts {
@@ -57,6 +63,8 @@ struct PodFacts {
   std::optional<WallTime> created_at{};
   std::optional<WallTime> ready_since{};  // when the condition Ready became what it is
   std::vector<ContainerFacts> containers{};
+  std::vector<std::string> claims{};  // PersistentVolumeClaims that it mounts
+  std::string resize_refusal{};       // why the kubelet can't resize it; empty: it can, or has
 
   bool ended() const { return phase == "Succeeded" || phase == "Failed"; }
   std::string owner() const { return owner_kind.empty() ? "" : owner_kind + "/" + owner_name; }
@@ -74,7 +82,15 @@ struct NodeFacts {
 NodeFacts read_node(const Object& node);
 void trim_node(Json& node);
 
-enum class FaultKind { kCrashLoop, kOutOfMemory, kNodeUnready, kImagePull, kConfigError, kUnready };
+enum class FaultKind {
+  kCrashLoop,
+  kOutOfMemory,
+  kNodeUnready,
+  kImagePull,
+  kConfigError,
+  kVolumeError,
+  kUnready,
+};
 // As in the schema: "crash_loop".
 std::string_view to_string(FaultKind kind);
 std::optional<FaultKind> fault_kind_of(std::string_view name);
@@ -86,10 +102,29 @@ struct PodFault {
   std::optional<WallTime> began_at{};
 };
 
+// A Warning of the kubelet or a controller about a pod.
+struct PodEvent {
+  std::string reason{};  // "FailedMount"
+  std::string message{};
+  std::optional<WallTime> last_at{};
+};
+// Read where the pod's own status says nothing; older ones are read again.
+inline constexpr int pod_events_age_ms_max = 15'000;
+struct PodEvents {
+  std::vector<PodEvent> events{};  // newest last
+  WallTime read_at{};
+};
+// Of a list of core/v1 Events.
+PodEvents read_pod_events(const Json& list);
+// Scheduled, and for longer than images and volumes usually take nothing of it runs: its Events say
+// why.
+inline constexpr int slow_start_ms = 20'000;
+bool starts_slowly(const PodFacts& pod, WallTime now);
+
 // The most telling fault of a pod, if it has one: a node that is gone explains everything on it,
-// and a known cause explains that a pod isn't ready. node null: unknown. unready_after: how long a
-// pod may be running and not ready before that alone is one.
-std::optional<PodFault> find_fault(const PodFacts& pod, const NodeFacts* node, WallTime now,
-                                   Duration unready_after);
+// and a known cause explains that a pod isn't ready. node null: unknown; events null: not read.
+// unready_after: how long a pod may be running and not ready before that alone is one.
+std::optional<PodFault> find_fault(const PodFacts& pod, const NodeFacts* node,
+                                   const PodEvents* events, WallTime now, Duration unready_after);
 
 }  // namespace remora::k8s

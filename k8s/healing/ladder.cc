@@ -1,10 +1,11 @@
 #include "k8s/healing/ladder.h"
 
 #include <algorithm>
-#include <array>
 #include <utility>
 
 #include "config/pod.h"
+#include "k8s/healing/quantity.h"
+#include "k8s/healing/steps.h"
 
 namespace remora::k8s {
 namespace {
@@ -26,6 +27,8 @@ const std::vector<BuiltIn>& built_in_ladders() {
       {FaultKind::kNodeUnready, {"reschedule", "alert"}},
       {FaultKind::kImagePull, {"wait", "reschedule", "alert"}},
       {FaultKind::kConfigError, {"alert"}},
+      // Another node would find the same volume.
+      {FaultKind::kVolumeError, {"wait", "alert"}},
       {FaultKind::kUnready, {"wait", "reschedule", "alert"}},
   };
   return ladders;
@@ -72,19 +75,49 @@ bool is_newer_than(const PodFacts& pod, std::optional<WallTime> time) {
   return !time || !pod.created_at || *pod.created_at + std::chrono::seconds(1) >= *time;
 }
 
+// How a rollback has ended well; empty: there was none, or it hasn't.
+std::string rolled_back_well(const IncidentRecord& incident, const NamespaceView& view) {
+  const auto& steps = incident.status.steps();
+  const auto step = std::ranges::find_if(steps, [](const IncidentStep& each) {
+    // Intended: the operator ended, or the pod did, between the rollback and its word of it.
+    return each.name() == "roll_back" && (each.state() == "done" || each.state() == "intended");
+  });
+  if (step == steps.end()) return {};
+  int ready = 0;
+  for (const auto& [name, pod] : *view.pods) {
+    if (pod.deleting || pod.ended() || workload_of(pod) != incident.status.workload()) continue;
+    const std::string revision = revision_of(pod);
+    const bool moved = step->target().empty() ? revision != incident.spec.pod().revision()
+                                              : revision == step->target();
+    if (!pod.ready || !moved) return {};
+    ++ready;
+  }
+  if (ready == 0) return {};
+  return "all " + std::to_string(ready) + " pods of " + incident.status.workload() +
+         " are ready, of another revision";
+}
+
 // The pod is no more: its Incident ends once another one is ready in its place, or, where none
 // comes (its owner was made smaller), when all others are well.
 void plan_without_pod(IncidentRecord incident, const Replacements& replacements, Duration limit,
-                      WallTime now, NamespacePlan& plan) {
+                      const NamespaceView& view, NamespacePlan& plan) {
+  const WallTime now = view.now;
   if (incident.spec.pod().owner().empty()) {
     return plan.actions.push_back(resolved(std::move(incident), "the pod is gone", now));
+  }
+  if (std::string how = rolled_back_well(incident, view); !how.empty()) {
+    IncidentStep* const last = last_step(incident.status);
+    if (last->state() == "intended") last->set_state("done");
+    return plan.actions.push_back(resolved(std::move(incident), how, now));
   }
   const auto detected = parse_time(incident.spec.detected_at());
   for (const PodFacts* pod : replacements.pods) {
     if (!pod->ready || !is_newer_than(*pod, detected)) continue;
     if (!replacements.taken->insert(pod->uid).second) continue;
     incident.status.set_replacement_uid(pod->uid);
-    const std::string how = "pod " + pod->name + " on " + pod->node + " is ready instead";
+    std::string how = "pod " + pod->name + " on " + pod->node + " is ready instead";
+    const IncidentStep* last = last_step(incident.status);
+    if (last != nullptr && last->name() == "reprovision") how += ", from " + images_of(*pod);
     return plan.actions.push_back(resolved(std::move(incident), how, now));
   }
   if (detected && now - *detected < limit) return;
@@ -105,51 +138,77 @@ void plan_without_pod(IncidentRecord incident, const Replacements& replacements,
       UpdateIncident{.incident = std::move(incident), .reason = "RemoraAlert", .message = why});
 }
 
-// What keeps this pod from being taken away for good; empty: nothing.
-std::string never(const PodFacts& pod) {
-  if (pod.owner_kind.empty()) return "nobody would make the pod again: it has no controller";
-  if (pod.owner_kind == "DaemonSet" || pod.owner_kind == "Node") {
-    return "its " + pod.owner_kind + " keeps it on this node";
-  }
-  return {};
-}
-
 class IncidentPlan {
  public:
   IncidentPlan(const IncidentRecord& incident, const PodFacts& pod, const PodFault& fault,
-               PolicyState& state, WallTime now, NamespacePlan& plan)
-      : incident_(incident), pod_(pod), fault_(fault), state_(state), now_(now), plan_(plan) {}
+               PolicyState& state, SharedBudgets& shared, const NamespaceView& view,
+               NamespacePlan& plan)
+      : incident_(incident),
+        pod_(pod),
+        fault_(fault),
+        state_(state),
+        shared_(shared),
+        view_(view),
+        plan_(plan) {}
 
   void make() {
     add_evidence(incident_.status, fault_.summary);
+    add_probe_evidence();
     IncidentStep* step = last_step(incident_.status);
-    if (step != nullptr && step->state() == "intended") return carry_out();
+    if (step != nullptr && step->state() == "intended") return carry_out(*step);
     if (step != nullptr && step->name() == "alert") return;
     if (step != nullptr && step->state() == "done") {
       const auto started = parse_time(step->started_at());
-      const Duration limit = duration_of(state_.policy->spec.step_timeout());
-      if (started && now_ - *started < limit) return;
-      end_step(*step, "failed", "the pod was not well in time", now_);
+      const Duration limit = duration_of(spec().step_timeout());
+      const bool refused =
+          step->name() == "resize" && pod_.resize_refusal.starts_with("Infeasible");
+      if (!refused && started && view_.now - *started < limit) return;
+      end_step(*step, "failed",
+               step->name() == "resize" && !pod_.resize_refusal.empty()
+                   ? "the node did not do it: " + pod_.resize_refusal
+                   : "the pod was not well in time",
+               view_.now);
     }
     next();
   }
 
  private:
-  std::string hold() const {
-    if (pod_.paused)
-      return "the pod is paused by the annotation " + std::string(config::pause_annotation);
-    if (state_.policy->spec.dry_run()) return "the policy is a dry run now";
-    return state_.hold;
+  void add_probe_evidence() {
+    const auto known = view_.events->find(pod_.uid);
+    if (known == view_.events->end()) return;
+    for (const PodEvent& event : known->second.events) {
+      if (event.reason == "Unhealthy") add_evidence(incident_.status, event.message);
+    }
   }
 
-  void carry_out() {
-    if (const std::string why = hold(); !why.empty()) return held(why);
-    plan_.actions.push_back(EvictPod{
-        .incident = incident_, .pod_ready = pod_.ready, .pod_version = pod_.resource_version});
+  const v1alpha1::HealingPolicySpec& spec() const { return state_.policy->spec; }
+
+  // Many sick pods at once are no reason to take any of them away; they may be the very reason to
+  // go back to the revision before.
+  std::string hold(const std::string& step) const {
+    if (pod_.paused)
+      return "the pod is paused by the annotation " + std::string(config::pause_annotation);
+    if (!state_.hold.empty()) return state_.hold;
+    return step == "roll_back" ? std::string() : state_.crowd;
+  }
+
+  void carry_out(const IncidentStep& step) {
+    std::string why = hold(step.name());
+    if (why.empty() && spec().dry_run()) why = "the policy is a dry run now";
+    if (!why.empty()) return held(why);
+    if (step.name() == "reschedule" || step.name() == "reprovision") return evict();
+    const auto started = parse_time(step.started_at());
+    if (started && view_.now - *started >= duration_of(spec().step_timeout())) {
+      finish(StepOutcome::kImpossible, "it could not be done in time");
+    } else if (step.name() == "roll_back") {
+      carry_out_rollback(step.target());
+    } else {
+      carry_out_resize(step.target());
+    }
   }
 
   void next() {
-    const std::vector<std::string> ladder = ladder_of(state_.policy->spec, fault_.kind);
+    const std::vector<std::string> ladder = ladder_of(spec(), fault_.kind);
     const auto at = static_cast<size_t>(incident_.status.steps_size());
     // Where the ladder ends without one, people are told all the same.
     const std::string name = at < ladder.size() ? ladder[at] : "alert";
@@ -158,33 +217,191 @@ class IncidentPlan {
       incident_.status.set_phase("Alerted");
       return write("alert", "done", fault_.summary, "RemoraAlert");
     }
-    reschedule();
+    if (name == "roll_back") return roll_back();
+    if (name == "resize") return resize();
+    const std::string why = name == "reprovision" ? why_not_afresh(pod_) : why_stays(pod_);
+    if (!why.empty()) return write(name, "skipped", why, "");
+    intend(name, "the pod would be evicted now", "", "");
   }
 
-  void reschedule() {
-    if (const std::string why = never(pod_); !why.empty()) {
-      return write("reschedule", "skipped", why, "");
-    }
-    if (state_.policy->spec.dry_run()) {
-      return write("reschedule", "skipped", "dry run: the pod would be evicted now",
-                   "RemoraDryRun");
-    }
-    std::string why = hold();
-    const v1alpha1::Budgets& budgets = state_.policy->spec.budgets();
-    if (why.empty() && state_.steps_in_window >= budgets.steps_max()) {
-      why = "the budget of " + std::to_string(budgets.steps_max()) + " steps is used up";
-    }
-    if (!why.empty()) return held(why);
+  // message: what it is about to do.
+  void intend(const std::string& name, const std::string& would, const std::string& message,
+              const std::string& target) {
+    if (spec().dry_run()) return write(name, "skipped", "dry run: " + would, "RemoraDryRun");
+    if (const std::string why = hold_or_budget(name); !why.empty()) return held(why);
     ++state_.steps_in_window;
-    write("reschedule", "intended", "", "RemoraReschedule");
+    shared_.of_namespace.push_back(view_.now);
+    shared_.of_fleet.push_back(view_.now);
+    if (fault_.kind == FaultKind::kNodeUnready && !pod_.claims.empty()) {
+      add_evidence(incident_.status,
+                   "volume claim " + pod_.claims.front() +
+                       ": where only one node may use it at a time, Kubernetes waits 6 minutes "
+                       "before it takes it from a lost node; the taint "
+                       "node.kubernetes.io/out-of-service, by a person who knows that the node is "
+                       "off, lets it go at once");
+    }
+    write(name, "intended", message,
+          name == "roll_back"     ? "RemoraRollBack"
+          : name == "resize"      ? "RemoraResize"
+          : name == "reprovision" ? "RemoraReprovision"
+                                  : "RemoraReschedule",
+          target);
   }
 
-  void write(const char* name, const char* state, const std::string& message, const char* reason) {
+  std::string hold_or_budget(const std::string& name) const {
+    if (std::string why = hold(name); !why.empty()) return why;
+    const v1alpha1::Budgets& budgets = spec().budgets();
+    if (state_.steps_in_window >= budgets.steps_max()) {
+      return "the budget of " + std::to_string(budgets.steps_max()) + " steps is used up";
+    }
+    std::string why =
+        budget_hold("the namespace", view_.namespace_budget, shared_.of_namespace, view_.now);
+    if (!why.empty()) return why;
+    return budget_hold("the fleet", view_.fleet_budget, shared_.of_fleet, view_.now);
+  }
+
+  // --- reschedule, reprovision ---
+  void evict() {
+    if (last_step(incident_.status)->name() == "reprovision") {
+      add_evidence(incident_.status, "it ran " + images_of(pod_));
+    }
+    plan_.actions.push_back(EvictPod{
+        .incident = incident_, .pod_ready = pod_.ready, .pod_version = pod_.resource_version});
+  }
+
+  // --- resize ---
+  void resize() {
+    const MemoryPlan memory = plan_memory(pod_, fault_.container, spec());
+    if (!memory.why_not.empty()) return write("resize", "skipped", memory.why_not, "");
+    const std::string what = "memory limit of container " + memory.container + " from " +
+                             format_quantity(memory.from_bytes) + " to " +
+                             format_quantity(memory.to_bytes);
+    intend("resize", what, what, std::to_string(memory.to_bytes));
+  }
+
+  // As it was written down: a limit that was raised already must not be raised further.
+  void carry_out_resize(const std::string& target) {
+    const int64_t to_bytes = parse_quantity(target).value_or(0);
+    const MemoryPlan memory = plan_memory(pod_, incident_.spec.container(), spec());
+    if (memory.from_bytes >= to_bytes && memory.from_bytes > 0) {
+      return finish(StepOutcome::kDone,
+                    "container " + memory.container + " has " + format_quantity(to_bytes) +
+                        " of memory now; what " + pod_.owner() +
+                        " makes next begins with the limit of its template, which stays as it is");
+    }
+    if (memory.from_bytes == 0) return finish(StepOutcome::kImpossible, memory.why_not);
+    plan_.actions.push_back(
+        ResizePod{.incident = incident_,
+                  .container = memory.container,
+                  .limit_bytes = to_bytes,
+                  .request_bytes = memory.request_bytes ? std::optional(to_bytes) : std::nullopt});
+  }
+
+  // --- roll_back ---
+  // Null: it has been asked for.
+  const WorkloadFacts* workload() {
+    const auto found = view_.workloads->find(pod_.owner());
+    const bool fresh =
+        found != view_.workloads->end() &&
+        view_.now - found->second.read_at < std::chrono::milliseconds(workload_age_ms_max);
+    if (fresh) return &found->second;
+    const bool asked = std::ranges::any_of(plan_.actions, [this](const HealAction& action) {
+      const auto* read = std::get_if<ReadWorkload>(&action);
+      return read != nullptr && read->owner() == pod_.owner();
+    });
+    if (!asked) plan_.actions.push_back(ReadWorkload{pod_.owner_kind, pod_.owner_name});
+    return nullptr;
+  }
+
+  // One rollback helps all pods of the revision, and counts once.
+  bool rolls_back(const IncidentRecord& other) const {
+    const auto& steps = other.status.steps();
+    return other.name != incident_.name && other.status.ended_at().empty() &&
+           other.spec.pod().revision() == revision_of(pod_) &&
+           std::ranges::any_of(steps, [](const IncidentStep& step) {
+             return step.name() == "roll_back" &&
+                    (step.state() == "intended" || step.state() == "done");
+           });
+  }
+  std::string who_rolls_back() const {
+    for (const auto& [name, other] : *view_.incidents) {
+      if (rolls_back(other)) return name;
+    }
+    for (const HealAction& action : plan_.actions) {
+      const auto* update = std::get_if<UpdateIncident>(&action);
+      if (update != nullptr && rolls_back(update->incident)) return update->incident.name;
+    }
+    return {};
+  }
+
+  RollbackChoice choose(const WorkloadFacts& workload) const {
+    std::vector<std::string> sick = sick_revisions(*view_.incidents);
+    std::erase(sick, revision_of(pod_));
+    return choose_rollback(workload, pod_, sick, duration_of(spec().rollback().within()),
+                           duration_of(spec().stable_after()), view_.now);
+  }
+
+  void roll_back() {
+    if (revision_of(pod_).empty() || fault_.kind == FaultKind::kNodeUnready) {
+      return write("roll_back", "skipped", "its revision is not what is wrong, or nobody keeps one",
+                   "");
+    }
+    if (const std::string other = who_rolls_back(); !other.empty()) {
+      incident_.status.set_workload(workload_of(pod_));
+      return write("roll_back", "done", "Incident " + other + " does it", "");
+    }
+    // Before three questions to the API server.
+    const std::string why = spec().dry_run() ? std::string() : hold_or_budget("roll_back");
+    if (!why.empty()) return held(why);
+    const WorkloadFacts* known = workload();
+    if (known == nullptr) return;
+    const RollbackChoice choice = choose(*known);
+    incident_.status.set_workload(known->kind.empty() ? "" : known->key());
+    if (choice.already) return write("roll_back", "done", choice.why, "", known->current);
+    if (choice.target == nullptr) return write("roll_back", "skipped", choice.why, "");
+    const std::string what =
+        known->key() + " from revision " + revision_of(pod_) + " to " + choice.target->name;
+    intend("roll_back", what, what, choice.target->name);
+  }
+
+  void carry_out_rollback(const std::string& target) {
+    const WorkloadFacts* known = workload();
+    if (known == nullptr) return;
+    const RollbackChoice choice = choose(*known);
+    if (choice.already || was_rolled_back(*known, revision_of(pod_), target)) {
+      // Its controller would wait for the sick one to become ready before it goes on.
+      if (known->kind == "StatefulSet") return evict();
+      return finish(StepOutcome::kDone, "");
+    }
+    if (choice.target == nullptr) return finish(StepOutcome::kImpossible, choice.why);
+    if (choice.target->name != target) {
+      return finish(StepOutcome::kImpossible, "the revision before is another by now");
+    }
+    const bool under_way = std::ranges::any_of(plan_.actions, [this](const HealAction& action) {
+      const auto* other = std::get_if<RollBack>(&action);
+      return other != nullptr && other->owner == pod_.owner();
+    });
+    if (under_way) return;
+    plan_.actions.push_back(RollBack{.incident = incident_,
+                                     .workload = *known,
+                                     .target = *choice.target,
+                                     .owner = pod_.owner(),
+                                     .from = revision_of(pod_)});
+  }
+
+  // --- the Incident ---
+  void finish(StepOutcome outcome, const std::string& message) {
+    plan_.actions.push_back(after_step(incident_, outcome, message, view_.now));
+  }
+
+  void write(const std::string& name, const char* state, const std::string& message,
+             const std::string& reason, const std::string& target = "") {
     IncidentStep& step = *incident_.status.add_steps();
     step.set_name(name);
     step.set_state(state);
-    step.set_started_at(format_time(now_));
+    step.set_started_at(format_time(view_.now));
     step.set_message(message);
+    step.set_target(target);
     if (incident_.status.phase() != "Alerted") incident_.status.set_phase("Healing");
     incident_.status.clear_hold();
     const std::string words = message.empty() ? fault_.summary : message;
@@ -205,7 +422,8 @@ class IncidentPlan {
   const PodFacts& pod_;
   const PodFault& fault_;
   PolicyState& state_;
-  const WallTime now_;
+  SharedBudgets& shared_;
+  const NamespaceView& view_;
   NamespacePlan& plan_;
 };
 
@@ -225,12 +443,14 @@ std::vector<std::string> ladder_of(const v1alpha1::HealingPolicySpec& spec, Faul
 
 void plan_incident(const IncidentRecord& incident, const PodFacts* pod,
                    const std::optional<PodFault>& fault, const Replacements& replacements,
-                   PolicyState* state, WallTime now, NamespacePlan& plan) {
+                   PolicyState* state, SharedBudgets& shared, const NamespaceView& view,
+                   NamespacePlan& plan) {
+  const WallTime now = view.now;
   constexpr Duration without_policy = std::chrono::minutes(5);
   const Duration limit =
       state == nullptr ? without_policy : duration_of(state->policy->spec.step_timeout());
   if (pod == nullptr || pod->deleting || pod->ended()) {
-    return plan_without_pod(incident, replacements, limit, now, plan);
+    return plan_without_pod(incident, replacements, limit, view, plan);
   }
   if (!fault) {
     constexpr Duration stable_without_policy = std::chrono::seconds(30);
@@ -241,7 +461,7 @@ void plan_incident(const IncidentRecord& incident, const PodFacts* pod,
     plan.actions.push_back(resolved(incident, "the pod is ready", now, pod->ready_since));
     return;
   }
-  if (state != nullptr) IncidentPlan(incident, *pod, *fault, *state, now, plan).make();
+  if (state != nullptr) IncidentPlan(incident, *pod, *fault, *state, shared, view, plan).make();
 }
 
 }  // namespace remora::k8s

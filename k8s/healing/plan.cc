@@ -41,7 +41,12 @@ class NamespacePlanner {
     assign_policies();
     find_faults();
     count_steps();
-    for (PolicyState& state : states_) set_hold(state);
+    for (PolicyState& state : states_) {
+      set_hold(state);
+      keep_drain(state);
+    }
+    shared_.of_namespace = steps_taken(*view_.incidents, view_.now);
+    shared_.of_fleet = view_.fleet_steps;
     for (const auto& [name, incident] : *view_.incidents) {
       taken_.insert(incident.status.replacement_uid());
     }
@@ -84,10 +89,40 @@ class NamespacePlanner {
       if (policy == policy_of_.end()) continue;
       const auto node = view_.nodes->find(pod.node);
       const Duration unready_after = duration_of(policy->second->policy->spec.step_timeout());
+      const auto events = view_.events->find(pod.uid);
+      if (starts_slowly(pod, view_.now)) read_events(pod);
       std::optional<PodFault> fault = find_fault(
-          pod, node == view_.nodes->end() ? nullptr : &node->second, view_.now, unready_after);
+          pod, node == view_.nodes->end() ? nullptr : &node->second,
+          events == view_.events->end() ? nullptr : &events->second, view_.now, unready_after);
       if (fault) faults_[name] = std::move(*fault);
     }
+  }
+
+  void read_events(const PodFacts& pod) {
+    const auto known = view_.events->find(pod.uid);
+    const bool fresh =
+        known != view_.events->end() &&
+        view_.now - known->second.read_at < std::chrono::milliseconds(pod_events_age_ms_max);
+    if (!fresh) plan_.actions.push_back(ReadPodEvents{.pod = pod.name, .uid = pod.uid});
+  }
+
+  void keep_drain(const PolicyState& state) {
+    const PolicyRecord& policy = *state.policy;
+    PolicyMemory& memory = memory_[policy.name];
+    if (!policy.spec.has_drain()) {
+      if (policy.status.disruption_budget().empty()) return;
+      return plan_.actions.push_back(EndDrain{.budget = policy.status.disruption_budget()});
+    }
+    const bool fresh =
+        memory.drain_kept_at && memory.drain_generation == policy.generation &&
+        view_.now - *memory.drain_kept_at < std::chrono::milliseconds(drain_keep_again_ms);
+    if (fresh) return;
+    memory.drain_kept_at = view_.now;
+    memory.drain_generation = policy.generation;
+    plan_.actions.push_back(KeepDrain{.policy = policy.name,
+                                      .policy_uid = policy.uid,
+                                      .min_available = policy.spec.drain().min_available(),
+                                      .selector = policy.spec.selector()});
   }
 
   PolicyState* state_named(const std::string& name) {
@@ -100,7 +135,7 @@ class NamespacePlanner {
   // counts for as long as it is, for it may be done at any moment; one that was done counts from
   // then on.
   bool counts(const v1alpha1::IncidentStep& step, Duration window) const {
-    if (step.name() != "reschedule" || step.state() == "skipped") return false;
+    if (!disturbs(step.name()) || step.state() == "skipped") return false;
     if (step.state() == "intended") return true;
     const auto ended = parse_time(step.ended_at());
     return ended && view_.now - *ended < window;
@@ -142,11 +177,12 @@ class NamespacePlanner {
       state.hold = "the policy is paused";
     } else if (std::string lost = lost_nodes(); !lost.empty()) {
       state.hold = std::move(lost);
-    } else if (sick > allowed) {
-      state.hold = std::to_string(sick) + " of " + std::to_string(state.pods) +
-                   " pods are not ready: too many for healing one by one";
+    }
+    if (sick > allowed) {
+      state.crowd = std::to_string(sick) + " of " + std::to_string(state.pods) +
+                    " pods are not ready: too many for healing one by one";
     } else if (sick_until && view_.now - *sick_until < cool_down) {
-      state.hold = "too many pods were not ready a moment ago: cooling down";
+      state.crowd = "too many pods were not ready a moment ago: cooling down";
     }
   }
 
@@ -167,6 +203,9 @@ class NamespacePlanner {
     } else {
       state = state_named(incident.spec.policy());
     }
+    // What the kubelet says of its probes stands nowhere else.
+    const bool by_probe = fault && fault->kind == FaultKind::kUnready;
+    if (by_probe && !view_.events->contains(pod->uid)) read_events(*pod);
     std::vector<const PodFacts*> replacements;
     for (const auto& [name, other] : *view_.pods) {
       const bool same_owner = !other.owner_kind.empty() &&
@@ -174,15 +213,19 @@ class NamespacePlanner {
                               other.uid != incident.spec.pod().uid();
       if (same_owner && !other.deleting && !other.ended()) replacements.push_back(&other);
     }
-    plan_incident(incident, pod, fault, {replacements, &taken_}, state, view_.now, plan_);
+    plan_incident(incident, pod, fault, {replacements, &taken_}, state, shared_, view_, plan_);
   }
 
   // Its steps may still count: it is kept for the window of the budget at least.
   void plan_ended(const IncidentRecord& incident) {
     Duration kept = std::chrono::hours(24);
+    const Duration shared =
+        std::max(view_.namespace_budget.window + view_.namespace_budget.cool_down,
+                 view_.fleet_budget.window + view_.fleet_budget.cool_down);
     if (const PolicyState* state = state_named(incident.spec.policy()); state != nullptr) {
       const v1alpha1::HealingPolicySpec& spec = state->policy->spec;
-      kept = std::max(duration_of(spec.incident_retention()), duration_of(spec.budgets().window()));
+      kept = std::max(
+          {duration_of(spec.incident_retention()), duration_of(spec.budgets().window()), shared});
     }
     const auto ended = parse_time(incident.status.ended_at());
     if (ended && view_.now - *ended < kept) return;
@@ -205,6 +248,7 @@ class NamespacePlanner {
       reference.set_uid(pod.uid);
       reference.set_node(pod.node);
       reference.set_owner(pod.owner());
+      reference.set_revision(revision_of(pod));
       open.spec.set_container(fault.container);
       open.spec.set_fault(std::string(to_string(fault.kind)));
       open.spec.set_summary(fault.summary);
@@ -221,7 +265,10 @@ class NamespacePlanner {
     status.set_pods(state.pods);
     status.set_ready_pods(state.ready);
     status.set_open_incidents(state.open);
-    status.set_hold(state.hold);
+    if (state.policy->spec.has_drain()) {
+      status.set_disruption_budget(drain_name(state.policy->name));
+    }
+    status.set_hold(state.hold.empty() ? state.crowd : state.hold);
     if (status.SerializeAsString() == state.policy->status.SerializeAsString()) return;
     plan_.actions.push_back(UpdatePolicy{.name = state.policy->name, .status = std::move(status)});
   }
@@ -230,6 +277,7 @@ class NamespacePlanner {
   std::map<std::string, PolicyMemory>& memory_;
   NamespacePlan plan_;
   std::vector<PolicyState> states_;
+  SharedBudgets shared_;
   std::map<std::string, PolicyState*> policy_of_;  // by pod
   std::map<std::string, PodFault> faults_;         // by pod
   std::set<std::string> open_faults_;              // "uid/kind"
@@ -238,31 +286,11 @@ class NamespacePlanner {
 
 }  // namespace
 
+std::string drain_name(const std::string& policy) { return "remora-" + policy; }
+
 NamespacePlan plan_namespace(const NamespaceView& view,
                              std::map<std::string, PolicyMemory>& memory) {
   return NamespacePlanner(view, memory).make();
-}
-
-UpdateIncident after_eviction(IncidentRecord incident, EvictOutcome outcome,
-                              const std::string& message, WallTime now) {
-  v1alpha1::IncidentStatus& status = incident.status;
-  UpdateIncident update;
-  update.message = message;
-  if (outcome == EvictOutcome::kRefused || outcome == EvictOutcome::kFailed) {
-    status.set_phase("Held");
-    status.set_hold(message);
-    update.reason = "RemoraHeld";
-  } else if (status.steps_size() > 0) {
-    v1alpha1::IncidentStep& step = *status.mutable_steps(status.steps_size() - 1);
-    step.set_state("done");
-    step.set_ended_at(format_time(now));
-    step.set_message(message);
-    status.set_phase("Healing");
-    status.clear_hold();
-    update.reason = "RemoraRescheduled";
-  }
-  update.incident = std::move(incident);
-  return update;
 }
 
 }  // namespace remora::k8s

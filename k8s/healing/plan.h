@@ -5,9 +5,11 @@
 //
 // Promises, whatever is seen:
 // - nothing is done to a pod while too many pods of its policy are sick, or its budget is used up,
-//   or its policy or itself is paused, or what is seen may be out of date;
+//   or that of its namespace or of the fleet, or its policy or itself is paused, or what is seen
+//   may be out of date;
 // - when many nodes are lost at once, it is the control plane that is cut off, and none is left;
-// - a pod that nobody would make again is never taken away.
+// - a pod that nobody would make again is never taken away;
+// - a workload is never rolled back twice between the same two revisions.
 #pragma once
 
 #include <map>
@@ -16,7 +18,9 @@
 #include <variant>
 #include <vector>
 
+#include "k8s/healing/budgets.h"
 #include "k8s/healing/facts.h"
+#include "k8s/healing/workload.h"
 #include "k8s/resources/resources.pb.h"
 
 namespace remora::k8s {
@@ -24,11 +28,14 @@ namespace remora::k8s {
 // While something is open, its namespace is looked at again after this.
 inline constexpr int heal_look_again_ms = 5'000;
 inline constexpr int evidence_lines_max = 20;
+// Somebody may have changed or deleted it.
+inline constexpr int drain_keep_again_ms = 600'000;
 // Of all nodes, as for Kubernetes' own node controller (unhealthy-zone-threshold).
 inline constexpr int nodes_lost_percent_max = 55;
 
 struct PolicyRecord {
   std::string name;
+  std::string uid;
   std::string resource_version;
   int64_t generation = 0;
   v1alpha1::HealingPolicySpec spec;
@@ -45,7 +52,9 @@ struct IncidentRecord {
 
 // Since when each policy's pods have been healthy enough; absent: they are, or nobody has looked.
 struct PolicyMemory {
-  std::optional<WallTime> sick_until{};  // minHealthyPercent was last not reached
+  std::optional<WallTime> sick_until{};     // minHealthyPercent was last not reached
+  std::optional<WallTime> drain_kept_at{};  // its PodDisruptionBudget was last written
+  int64_t drain_generation = 0;             // from this state of the policy
 };
 
 struct NamespaceView {
@@ -54,7 +63,14 @@ struct NamespaceView {
   const std::map<std::string, NodeFacts>* nodes = nullptr;           // by name
   const std::map<std::string, IncidentRecord>* incidents = nullptr;  // by name
   std::vector<PolicyRecord> policies;                                // by name
-  std::string out_of_date;  // why what is seen may be; empty: it isn't
+  // By the owner of their pods, as PodFacts::owner() says it: what was read on demand.
+  const std::map<std::string, WorkloadFacts>* workloads = nullptr;
+  // By the UID of the pod: what was read on demand.
+  const std::map<std::string, PodEvents>* events = nullptr;
+  BudgetRule namespace_budget{};
+  BudgetRule fleet_budget{};
+  std::vector<WallTime> fleet_steps;  // of all namespaces, this one included
+  std::string out_of_date;            // why what is seen may be; empty: it isn't
   WallTime now{};
 };
 
@@ -67,10 +83,45 @@ struct UpdateIncident {
   std::string reason;       // of the Event that tells of it; empty: none
   std::string message;
 };
+// The last step of the Incident of each of these is intended.
 struct EvictPod {
-  IncidentRecord incident;  // its last step is intended
+  IncidentRecord incident;
   bool pod_ready = false;
   std::string pod_version;
+};
+struct RollBack {
+  IncidentRecord incident;
+  WorkloadFacts workload;
+  Revision target;
+  std::string owner;  // of the pod: what is known of its workload is out of date afterwards
+  std::string from;
+};
+struct ResizePod {
+  IncidentRecord incident;
+  std::string container;
+  int64_t limit_bytes = 0;
+  std::optional<int64_t> request_bytes{};  // where it must follow the limit
+};
+// Nothing is decided before it has been read.
+struct ReadWorkload {
+  std::string owner_kind;
+  std::string owner_name;
+
+  std::string owner() const { return owner_kind + "/" + owner_name; }
+};
+struct ReadPodEvents {
+  std::string pod;
+  std::string uid;
+};
+// The PodDisruptionBudget of a policy.
+struct KeepDrain {
+  std::string policy;
+  std::string policy_uid;
+  std::string min_available;
+  v1alpha1::Selector selector;
+};
+struct EndDrain {
+  std::string budget;  // its name
 };
 struct DeleteIncident {
   std::string name;
@@ -81,7 +132,8 @@ struct UpdatePolicy {
   v1alpha1::HealingPolicyStatus status;
 };
 using HealAction =
-    std::variant<OpenIncident, UpdateIncident, EvictPod, DeleteIncident, UpdatePolicy>;
+    std::variant<OpenIncident, UpdateIncident, EvictPod, RollBack, ResizePod, ReadWorkload,
+                 ReadPodEvents, KeepDrain, EndDrain, DeleteIncident, UpdatePolicy>;
 
 struct NamespacePlan {
   std::vector<HealAction> actions;
@@ -92,9 +144,19 @@ struct NamespacePlan {
 NamespacePlan plan_namespace(const NamespaceView& view,
                              std::map<std::string, PolicyMemory>& memory);
 
-enum class EvictOutcome { kEvicted, kGone, kRefused, kFailed };
-// The Incident after its intended eviction has been tried.
-UpdateIncident after_eviction(IncidentRecord incident, EvictOutcome outcome,
-                              const std::string& message, WallTime now);
+// Of the PodDisruptionBudget of a policy.
+std::string drain_name(const std::string& policy);
+
+// Steps that disturb a pod or its workload, which budgets count.
+bool disturbs(const std::string& step);
+
+enum class StepOutcome {
+  kDone,
+  kHeld,        // not now: it stays intended
+  kImpossible,  // never: the next step's turn
+};
+// The Incident after its intended step has been tried.
+UpdateIncident after_step(IncidentRecord incident, StepOutcome outcome, const std::string& message,
+                          WallTime now);
 
 }  // namespace remora::k8s

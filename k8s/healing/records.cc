@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdio>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -46,6 +47,7 @@ Result<PolicyRecord> read_policy(const Json& object) {
   PolicyRecord policy;
   const Json& metadata = member(object, "metadata");
   policy.name = text_of(metadata, "name");
+  policy.uid = text_of(metadata, "uid");
   policy.resource_version = text_of(metadata, "resourceVersion");
   policy.generation = integer_of(metadata, "generation").value_or(0);
   if (Result<void> read = read_message(member(object, "spec"), policy.spec); !read) {
@@ -108,6 +110,36 @@ std::string policy_status_text(const std::string& namespace_name, const UpdatePo
               {"metadata", {{"name", update.name}, {"namespace", namespace_name}}},
               {"status", std::move(status)}}
       .dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+std::string drain_text(const std::string& namespace_name, const KeepDrain& drain) {
+  const bool is_percentage = drain.min_available.ends_with('%');
+  const int64_t number = std::strtoll(drain.min_available.c_str(), nullptr, 10);
+  return Json{{"apiVersion", "policy/v1"},
+              {"kind", "PodDisruptionBudget"},
+              {"metadata",
+               {{"name", drain_name(drain.policy)},
+                {"namespace", namespace_name},
+                {"labels", {{"app.kubernetes.io/managed-by", "remora"}}},
+                {"ownerReferences", Json::array({{{"apiVersion", api_version()},
+                                                  {"kind", "HealingPolicy"},
+                                                  {"name", drain.policy},
+                                                  {"uid", drain.policy_uid},
+                                                  {"controller", true}}})}}},
+              {"spec",
+               {{"minAvailable", is_percentage ? Json(drain.min_available) : Json(number)},
+                {"selector", write_message(drain.selector)},
+                // Else pods that crash would keep their node from being drained for ever.
+                {"unhealthyPodEvictionPolicy", "AlwaysAllow"}}}}
+      .dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+ObjectPath drain_path(const std::string& namespace_name, const std::string& name) {
+  return {.group = "policy",
+          .version = "v1",
+          .plural = "poddisruptionbudgets",
+          .namespace_name = namespace_name,
+          .name = name};
 }
 
 std::string incident_event(const std::string& namespace_name, const IncidentRecord& incident,

@@ -23,6 +23,10 @@ std::string incident_status_text(const IncidentRecord& incident);
 // For an apply of its status.
 std::string policy_status_text(const std::string& namespace_name, const UpdatePolicy& update);
 
+// A policy/v1 PodDisruptionBudget, for an apply; it goes with its policy.
+std::string drain_text(const std::string& namespace_name, const KeepDrain& drain);
+ObjectPath drain_path(const std::string& namespace_name, const std::string& name);
+
 // A core/v1 Event about the Incident's pod. The same happening has the same name, whoever tells it
 // and however often.
 std::string incident_event(const std::string& namespace_name, const IncidentRecord& incident,

@@ -6,6 +6,7 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <tuple>
 
 #include <unistd.h>
 
@@ -23,6 +24,8 @@ constexpr const char* namespace_file = "/var/run/secrets/kubernetes.io/serviceac
 constexpr const char* namespace_default = "remora-system";
 constexpr size_t name_bytes_max = 253;
 constexpr int64_t certificate_days_max = 3'650;
+constexpr int steps_max_max = 10'000;
+constexpr int64_t steps_window_s_max = 86'400;
 
 struct Arguments {
   std::string api_server;
@@ -39,6 +42,14 @@ struct Arguments {
   int64_t certificate_days = 90;
   bool heal = false;
   std::string lease = "remora-operator";
+  std::string alertmanager;
+  std::string alert_webhook;
+  std::string alert_token_file;
+  std::string alert_ca = "/etc/ssl/certs/ca-certificates.crt";
+  int namespace_steps_max = 10;
+  int fleet_steps_max = 20;
+  int64_t steps_window_s = 600;
+  int64_t storm_cool_down_s = 300;
 };
 
 int fail(const Error& error) {
@@ -60,6 +71,26 @@ Result<ApiServer> api_server_of(const Arguments& arguments) {
   if (!arguments.api_server.empty()) return plain_api_server(arguments.api_server);
   if (!arguments.kubeconfig.empty()) return kubeconfig_api_server(arguments.kubeconfig);
   return in_cluster_api_server();
+}
+
+// The URL is not repeated: it may be a secret by itself.
+Result<void> add_alert_target(const char* option, const char* name, const std::string& url,
+                              const std::string& token_file, OperatorOptions& options) {
+  if (url.empty()) return {};
+  const config::Parsed<config::Gateway> parsed = config::parse_gateway("ALERTS_URL=" + url);
+  if (!parsed) {
+    return make_error(ErrorCode::kInvalidArgument, ErrorSource::kConfig,
+                      std::string(option) +
+                          ": is no URL of the form "
+                          "http://HOST[:PORT][/PATH] or https://…");
+  }
+  const bool is_alertmanager = std::string_view(name) == "alertmanager";
+  std::string path = parsed->path;
+  while (path.ends_with('/')) path.pop_back();
+  if (is_alertmanager) path += "/api/v2/alerts";
+  options.alerts.push_back(
+      {.name = name, .url = *parsed, .path = path.empty() ? "/" : path, .token_file = token_file});
+  return {};
 }
 
 Result<OperatorOptions> options_of(const Arguments& arguments) {
@@ -90,6 +121,20 @@ Result<OperatorOptions> options_of(const Arguments& arguments) {
       options.instance + "_" + std::to_string(options.seed) + "_" + std::to_string(random());
   options.heal = arguments.heal;
   options.lease = arguments.lease;
+  options.alert_ca_file = arguments.alert_ca;
+  const std::string& token = arguments.alert_token_file;
+  for (const auto& [option, name, url] :
+       {std::tuple("--alertmanager", "alertmanager", &arguments.alertmanager),
+        std::tuple("--alert-webhook", "webhook", &arguments.alert_webhook)}) {
+    if (Result<void> added = add_alert_target(option, name, *url, token, options); !added) {
+      return std::unexpected(std::move(added.error()));
+    }
+  }
+  options.fleet_budget = {.steps_max = arguments.fleet_steps_max,
+                          .window = std::chrono::seconds(arguments.steps_window_s),
+                          .cool_down = std::chrono::seconds(arguments.storm_cool_down_s)};
+  options.namespace_budget = options.fleet_budget;
+  options.namespace_budget.steps_max = arguments.namespace_steps_max;
   options.certificate_life_s = arguments.certificate_days * day_s;
   return options;
 }
@@ -115,6 +160,47 @@ std::string check_name(const std::string& name) {
 
 std::string check_host(const std::string& host) {
   return make_socket_address(host, 0) ? std::string() : check_name(host);
+}
+
+}  // namespace
+
+namespace {
+
+void add_budget_options(CLI::App& command, Arguments& arguments) {
+  const auto add = [&command](const char* option, auto& value, int64_t value_max,
+                              const char* help) {
+    command.add_option(option, value, help)
+        ->capture_default_str()
+        ->check(CLI::Range(int64_t{0}, value_max));
+  };
+  add("--namespace-steps-max", arguments.namespace_steps_max, steps_max_max,
+      "Steps that disturb a pod, in a window, in one namespace, whatever its policies allow");
+  add("--fleet-steps-max", arguments.fleet_steps_max, steps_max_max,
+      "The same for all namespaces together");
+  add("--steps-window-seconds", arguments.steps_window_s, steps_window_s_max,
+      "The window of both, sliding");
+  add("--storm-cool-down-seconds", arguments.storm_cool_down_s, steps_window_s_max,
+      "After one of both was used up: how long nothing is done");
+}
+
+void add_alert_options(CLI::App& command, Arguments& arguments) {
+  command
+      .add_option("--alertmanager", arguments.alertmanager,
+                  "Alertmanager (API v2) that is told of Incidents that no step is left for")
+      ->type_name("URL");
+  command
+      .add_option("--alert-webhook", arguments.alert_webhook,
+                  "URL to which the same is sent as JSON by POST")
+      ->type_name("URL");
+  command
+      .add_option("--alert-token-file", arguments.alert_token_file,
+                  "File with the bearer token for both, read for each request")
+      ->type_name("FILE");
+  command
+      .add_option("--alert-ca", arguments.alert_ca,
+                  "Certificates of the authorities that are trusted for https")
+      ->capture_default_str()
+      ->type_name("FILE");
 }
 
 }  // namespace
@@ -171,6 +257,8 @@ void add_operator_command(CLI::App& app, int& exit_code) {
                     "Heal pods as the HealingPolicies of their namespaces say; one replica at a "
                     "time does. Needs k8s/manifests/healing");
   add_name("--lease", arguments->lease, "Lease by which the replicas elect the one that heals");
+  add_budget_options(*command, *arguments);
+  add_alert_options(*command, *arguments);
   const CLI::App* crds = command->add_subcommand(
       "crds", "Write the CustomResourceDefinitions of remora.dev to standard output");
   command->callback([arguments, crds, &exit_code] {

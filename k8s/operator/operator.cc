@@ -4,12 +4,19 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "config/read_file.h"
 #include "k8s/inject/json_view.h"
 #include "k8s/operator/certificate_files.h"
 #include "k8s/operator/certificate_keeper.h"
 #include "sidecar/base/log.h"
+#include "sidecar/net/named_connect.h"
 
 namespace remora::k8s {
+namespace {
+
+constexpr size_t certificates_bytes_max = 4 << 20;
+
+}  // namespace
 
 Result<std::unique_ptr<Operator>> Operator::create(OperatorOptions options) {
   std::unique_ptr<Operator> made(new Operator(std::move(options)));
@@ -24,7 +31,12 @@ Result<std::unique_ptr<Operator>> Operator::create(OperatorOptions options) {
   made->make_webhook();
   made->make_certificate();
   made->make_reconciler();
-  if (made->options_.heal) made->make_healing();
+  if (made->options_.heal) {
+    if (Result<void> alerts = made->make_alerts(); !alerts) {
+      return std::unexpected(std::move(alerts.error()).with_context("alerts"));
+    }
+    made->make_healing();
+  }
   if (Result<void> opened = made->open_metrics(); !opened) {
     return std::unexpected(std::move(opened.error()).with_context("metrics port"));
   }
@@ -114,13 +126,48 @@ void Operator::make_healing() {
       loop_, *client_, std::move(options), [this] { healing_->start(); }, [this] { lost_lead(); });
   healing_ = std::make_unique<HealingController>(
       loop_, *client_,
-      HealingOptions{.instance = options_.instance,
+      HealingOptions{.namespace_budget = options_.namespace_budget,
+                     .fleet_budget = options_.fleet_budget,
+                     .instance = options_.instance,
                      .may_write = [this] { return leader_->may_write(); },
+                     .alerts = alerts_.get(),
                      .seed = options_.seed},
       registry_);
   Gauge& leads = registry_.gauge("remora_operator_leader", "1 when this replica heals.");
   registry_.on_collect([this, &leads] { leads.set(leader_->leads() ? 1 : 0); });
   leader_->start();
+}
+
+Result<void> Operator::make_alerts() {
+  std::vector<AlertReceiver> receivers;
+  std::shared_ptr<const TlsContext> tls;
+  for (const AlertTarget& target : options_.alerts) {
+    if (target.url.tls && !tls) {
+      Result<std::string> pem = config::read_file(options_.alert_ca_file, certificates_bytes_max);
+      if (!pem) return std::unexpected(std::move(pem.error()).with_context("--alert-ca"));
+      auto context = make_tls_client_context(*pem);
+      if (!context) return std::unexpected(std::move(context.error()).with_context("--alert-ca"));
+      tls = std::move(*context);
+    }
+    if (!resolver_ && !is_address(target.url.host)) {
+      Result<std::unique_ptr<Resolver>> resolver = Resolver::create(loop_);
+      if (!resolver) return std::unexpected(std::move(resolver.error()));
+      resolver_ = std::move(*resolver);
+    }
+    NamedServer named{
+        .host = target.url.host, .port = target.url.port, .tls = target.url.tls ? tls : nullptr};
+    ApiServer server;
+    server.name = target.url.authority();
+    server.tls = false;
+    server.token_file = target.token_file;
+    server.connect = [this, named] { return connect_by_name(loop_, resolver_.get(), named); };
+    auto client = ApiClient::create(loop_, std::move(server));
+    if (!client) return std::unexpected(std::move(client.error()));
+    receivers.push_back({.name = target.name, .path = target.path, .client = std::move(*client)});
+  }
+  alerts_ =
+      std::make_unique<AlertSender>(loop_, std::move(receivers), registry_, options_.seed + 4);
+  return {};
 }
 
 // Nothing more is written in its name; a new process begins with a new picture.
@@ -174,7 +221,7 @@ void Operator::serve() {
   if (const Result<void> started = webhook_->start(); !started) {
     log_error("webhook_port_busy", {{"error", started.error().message}});
     exit_code_ = 1;
-    return loop_.stop();
+    return leave();
   }
   log_info("listening", {{"listener", "webhook"}, {"address", webhook_->address().to_string()}});
 }
@@ -211,10 +258,16 @@ std::string Operator::obstacle() const {
 }
 
 void Operator::leave() {
-  if (std::exchange(leaving_, true)) return drain();
+  const bool serves = webhook_->serves();
+  if (std::exchange(leaving_, true)) return serves ? drain() : loop_.stop();
   // Given back, so that another replica need not wait for it to run out.
-  if (leader_ != nullptr) leader_->resign([] {});
-  if (!webhook_->serves()) return loop_.stop();
+  if (leader_ != nullptr) {
+    leader_->resign([this, serves] {
+      if (!serves) loop_.stop();
+    });
+  }
+  if (!serves && leader_ == nullptr) loop_.stop();
+  if (!serves) return;
   log_info("leaving", {{"still_serving_ms", leave_ms}});
   webhook_->retire();
   leave_timer_ = loop_.add_timer(std::chrono::milliseconds(leave_ms), [this] { drain(); });

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "config/gateway.h"
 #include "k8s/healing/controller.h"
 #include "k8s/lease/leader.h"
 #include "k8s/operator/reconciler.h"
@@ -20,6 +21,7 @@
 #include "k8s/webhook/policies.h"
 #include "k8s/webhook/service.h"
 #include "sidecar/net/event_loop.h"
+#include "sidecar/net/resolver.h"
 
 namespace remora::k8s {
 
@@ -28,6 +30,14 @@ inline constexpr int leave_ms = 5'000;
 inline constexpr int drain_wait_ms_max = 10'000;
 inline constexpr int version_poll_ms = 60'000;
 inline constexpr size_t metrics_connections_max = 16;
+
+// Where people's own systems hear of Incidents that no step is left for.
+struct AlertTarget {
+  std::string name;  // "alertmanager", "webhook"
+  config::Gateway url;
+  std::string path;        // of requests
+  std::string token_file;  // empty: none
+};
 
 struct OperatorOptions {
   ApiServer api_server;
@@ -44,6 +54,10 @@ struct OperatorOptions {
   int64_t certificate_life_s = 90 * day_s;
   bool heal = false;
   std::string lease;  // whose holder heals
+  BudgetRule namespace_budget{};
+  BudgetRule fleet_budget{};
+  std::vector<AlertTarget> alerts;
+  std::string alert_ca_file;
   SocketAddress listen;
   SocketAddress metrics_listen;
 };
@@ -63,6 +77,7 @@ class Operator {
   void make_certificate();
   void make_reconciler();
   void make_healing();
+  Result<void> make_alerts();
   void lost_lead();
   void watch_signals();
   void serve();
@@ -83,6 +98,8 @@ class Operator {
   std::unique_ptr<WebhookService> webhook_;
   std::unique_ptr<ServedCertificate> certificate_;
   std::unique_ptr<Reconciler> reconciler_;
+  std::unique_ptr<Resolver> resolver_;  // where a receiver of alerts is known by a name
+  std::unique_ptr<AlertSender> alerts_;
   std::unique_ptr<Leader> leader_;
   std::unique_ptr<HealingController> healing_;  // of the leader only
   std::unique_ptr<ApiCall> version_call_;

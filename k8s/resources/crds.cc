@@ -98,6 +98,8 @@ Json text_schema(const FieldDescriptor& field) {
   }
   if (!rules.default_().empty() && !field.is_repeated()) schema["default"] = rules.default_();
   if (rules.one_of().empty()) {
+    // What the reader refuses, too: nothing is written of an empty text.
+    if (rules.required()) schema["minLength"] = 1;
     schema["maxLength"] = text_characters_max;
   } else {
     schema["enum"] = Json::array();
@@ -142,6 +144,7 @@ Json field_schema(const FieldDescriptor& field) {
   if (!rules.help().empty()) schema["description"] = rules.help();
   if (field.is_repeated() && !field.is_map()) {
     schema["type"] = "array";
+    if (rules.required()) schema["minItems"] = 1;
     schema["maxItems"] = list_items_max;
     schema["items"] = item_schema(field);
     schema["x-kubernetes-list-type"] = "atomic";

@@ -4,10 +4,12 @@
 #include <cstdint>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <string>
 #include <string_view>
 
 #include "k8s/healing/facts.h"
 #include "k8s/healing/records.h"
+#include "k8s/healing/workload.h"
 #include "k8s/lease/lease_record.h"
 #include "k8s/resources/message_json.h"
 #include "k8s/resources/settings.h"
@@ -29,8 +31,20 @@ void check_pod(const Json& body) {
       a.containers.size() != b.containers.size()) {
     std::abort();
   }
-  static_cast<void>(remora::k8s::find_fault(b, nullptr, {}, {}));
+  static_cast<void>(remora::k8s::find_fault(b, nullptr, nullptr, {}, {}));
   static_cast<void>(remora::k8s::read_node(*whole));
+}
+
+// A workload and its revisions at once, and the Events of a pod.
+void check_read_on_demand(const Json& body) {
+  static_cast<void>(remora::k8s::read_pod_events(body));
+  for (const auto& workload :
+       {remora::k8s::read_deployment(body, body), remora::k8s::read_stateful_set(body, body)}) {
+    for (const remora::k8s::Revision& revision : workload.revisions) {
+      const std::string patch = remora::k8s::rollback_patch(workload, revision, "a", "b");
+      if (Json::parse(patch, nullptr, false).is_discarded()) std::abort();
+    }
+  }
 }
 
 }  // namespace
@@ -44,6 +58,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (body.is_object() && body.contains("spec")) {
     static_cast<void>(remora::k8s::read_settings(body["spec"]));
   }
+  check_read_on_demand(body);
   if (const auto policy = remora::k8s::read_policy(body)) {
     remora::k8s::v1alpha1::HealingPolicySpec again;
     if (!remora::k8s::read_message(remora::k8s::write_message(policy->spec), again)) std::abort();

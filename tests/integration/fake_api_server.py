@@ -207,6 +207,10 @@ class FakeApiServer:
             if (namespace, thing["metadata"]["name"]) in things:
                 return status(409, "AlreadyExists", "already exists")
             return 201, self.store.put(plural, thing)
+        if content_type == "application/apply-patch+yaml" and not sub and key not in things:
+            if not self.rights.allow("POST", path.rsplit("/", 1)[0]):
+                return status(403, "Forbidden", "forbidden")
+            return 201, self.store.put(plural, json.loads(body))
         if key not in things:
             return status(404, "NotFound", f"{plural} {name} not found")
         old = things[key]
@@ -217,6 +221,10 @@ class FakeApiServer:
             return self._evict(old, wanted)
         if method == "DELETE":
             return self._delete(plural, old, wanted)
+        if content_type == "application/json-patch+json":
+            return self._json_patch(plural, old, wanted)
+        if sub == "resize":
+            return self._resize(old, wanted)
         version = wanted.get("metadata", {}).get("resourceVersion")
         if version not in (None, old["metadata"]["resourceVersion"]):
             return status(409, "Conflict", "the object has been modified")
@@ -245,6 +253,31 @@ class FakeApiServer:
                                                   "disruption budget.")
         self.store.remove("pods", (pod["metadata"]["namespace"], pod["metadata"]["name"]))
         return 201, {"kind": "Status", "status": "Success"}
+
+    def _json_patch(self, plural, old, steps):
+        """RFC 6902, as far as it is used here."""
+        new = copy.deepcopy(old)
+        for step in steps:
+            *way, last = [part.replace("~1", "/").replace("~0", "~")
+                          for part in step["path"].split("/")[1:]]
+            place = new
+            for part in way:
+                place = place[part]
+            if step["op"] == "test" and place.get(last) != step["value"]:
+                return status(422, "Invalid", "the server rejected our request due to an error")
+            place[last] = step["value"]
+        if new["spec"] != old["spec"]:
+            new["metadata"]["generation"] += 1
+        return 200, self.store.put(plural, new)
+
+    def _resize(self, pod, wanted):
+        """Container by container, as a strategic merge patch; it takes effect at once."""
+        pod = copy.deepcopy(pod)
+        for change in wanted["spec"]["containers"]:
+            container = next(each for each in pod["spec"]["containers"]
+                             if each["name"] == change["name"])
+            container["resources"] = merged(container.get("resources"), change["resources"])
+        return 200, self.store.put("pods", pod)
 
     def _delete(self, plural, thing, options):
         metadata = thing["metadata"]

@@ -4,132 +4,11 @@ taken once and by the leader only, whatever happens to the server, the watches a
 import signal
 import time
 
-import pytest
-from fake_api_server import FakeApiServer
-from fake_rbac import HEALING, Rights
-from operator_program import Caller, Operator
+from healing import (HEALED_WAIT_S, TAKEN_OVER_WAIT_S, api, crash_looping, incidents,  # noqa: F401
+                     lose_node_of, make_healer, only_incident, pod, policy, reasons, remora, steps)
+from operator_program import Caller
 from operator_program import pod as asking_pod
-from remora import binary, is_alive, wait_for
-
-LEASES = "/apis/coordination.k8s.io/v1/namespaces/remora-system/leases/remora-operator"
-# A lease that nobody gives back is taken after 15 s.
-TAKEN_OVER_WAIT_S = 40
-HEALED_WAIT_S = 20
-
-
-class Healer(Operator):
-    def command(self, *options):
-        return [binary(), "operator", "--heal", "--kubeconfig", self.api.kubeconfig,
-                "--namespace", "remora-system", "--image", "remora:test",
-                "--tls-dir", self.directory, "--listen", "127.0.0.1:0",
-                "--metrics-listen", "127.0.0.1:0", *map(str, options)]
-
-    def lead(self):
-        self.launch()
-        self.wait_log("leading", wait_s=TAKEN_OVER_WAIT_S)
-        return self
-
-    @property
-    def identity(self):
-        return self.wait_log("leading")["identity"]
-
-
-@pytest.fixture
-def api(tmp_path):
-    fake = FakeApiServer(tmp_path).start()
-    fake.put("namespaces", {"metadata": {"name": "default"}})
-    for name in ("n1", "n2", "n3"):
-        set_node(fake, name, True)
-    fake.put("healingpolicies", policy())
-    yield fake
-    fake.stop()
-
-
-@pytest.fixture
-def make_healer(tmp_path, api):
-    made = []
-
-    def make(name="operator"):
-        directory = tmp_path / name
-        directory.mkdir(exist_ok=True)
-        (directory / "tls.crt").write_bytes(api.certificate.read_bytes())
-        (directory / "tls.key").write_bytes(api.key.read_bytes())
-        made.append(Healer(directory, api))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.clean_up()
-
-
-@pytest.fixture
-def remora(make_healer):
-    return make_healer()
-
-
-def policy(**spec):
-    return {"metadata": {"name": "agents", "namespace": "default", "generation": 1},
-            "spec": {"selector": {"matchLabels": {"app": "agent"}}, "stableAfter": "1s"} | spec}
-
-
-def set_node(api, name, ready):
-    api.put("nodes", {"metadata": {"name": name}, "status": {"conditions": [
-        {"type": "Ready", "status": "True" if ready else "Unknown",
-         "message": "Kubelet stopped posting node status.",
-         "lastTransitionTime": stamp()}]}})
-
-
-def stamp():
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-def pod(name, node="n1", ready=True, owner="rs", **status):
-    state = {"running": {"startedAt": stamp()}}
-    return {"metadata": {"name": name, "namespace": "default", "labels": {"app": "agent"},
-                         "creationTimestamp": stamp(),
-                         "ownerReferences": [{"kind": "ReplicaSet", "name": owner,
-                                              "uid": "o", "controller": True}]},
-            "spec": {"nodeName": node},
-            "status": {"phase": "Running",
-                       "conditions": [{"type": "Ready", "status": str(ready),
-                                       "lastTransitionTime": stamp()}],
-                       "containerStatuses": [{"name": "agent", "ready": ready,
-                                              "restartCount": 0, "state": state}]} | status}
-
-
-def crash_looping(name, **named):
-    return pod(name, ready=False, containerStatuses=[
-        {"name": "agent", "ready": False, "restartCount": 7,
-         "state": {"waiting": {"reason": "CrashLoopBackOff"}},
-         "lastState": {"terminated": {"exitCode": 3, "reason": "Error", "finishedAt": stamp()}}}],
-        **named)
-
-
-def incidents(api):
-    return api.all("incidents")
-
-
-def only_incident(api, phase):
-    """Once there is exactly one, in that phase."""
-    wait_for(lambda: [each.get("status", {}).get("phase") for each in incidents(api)] == [phase],
-             f"one Incident that is {phase}", HEALED_WAIT_S)
-    return incidents(api)[0]
-
-
-def steps(incident):
-    return [(step["name"], step["state"]) for step in incident["status"].get("steps", [])]
-
-
-def reasons(api):
-    return [event["reason"] for event in api.all("events") if event["reason"] != "RemoraMissing"]
-
-
-def lose_node_of(api, *names):
-    """n1 is gone, and with it the readiness of these pods."""
-    for name in names:
-        api.put("pods", pod(name, ready=False))
-    set_node(api, "n1", False)
-
+from remora import is_alive, wait_for
 
 # --- from fault to end -----------------------------------------------------------------------------
 def test_pod_of_a_lost_node_is_rescheduled_and_its_replacement_ends_the_incident(remora, api):
@@ -172,6 +51,20 @@ def test_unready_pod_whose_disruption_budget_forbids_evictions_is_deleted(remora
     assert "disruption budget" in incidents(api)[0]["status"]["steps"][0]["message"]
 
 
+def test_eviction_that_conflicts_is_looked_at_again_and_is_not_taken_for_a_pod_that_is_gone(remora, api):
+    api.put("pods", pod("a"))
+    path = "/api/v1/namespaces/default/pods/a/eviction"
+    api.refusals[path] = 409
+    remora.lead()
+    lose_node_of(api, "a")
+    wait_for(lambda: len([each for each in api.requests if each[1:] == (path, 409)]) >= 2,
+             "the eviction is tried again", HEALED_WAIT_S)
+    assert steps(incidents(api)[0]) == [("reschedule", "intended")]
+    del api.refusals[path]
+    wait_for(lambda: api.get("pods", "default", "a") is None, "the pod's end", HEALED_WAIT_S)
+    wait_for(lambda: steps(incidents(api)[0]) == [("reschedule", "done")], "the step")
+
+
 def test_throttled_write_is_made_when_the_server_says_so(remora, api):
     remora.lead()
     api.throttles["/apis/remora.dev/v1alpha1/namespaces/default/incidents"] = 2
@@ -179,23 +72,6 @@ def test_throttled_write_is_made_when_the_server_says_so(remora, api):
     only_incident(api, "Healing")
     refused = [request for request in api.writes() if request[2] == 429]
     assert len(refused) == 2
-
-
-def test_healing_uses_every_right_that_it_has_and_no_other(make_healer, api):
-    api.put("healingpolicies", policy(incidentRetention="1m"))
-    api.put("pods", pod("a"))
-    api.protected.add("a")
-    old = {"pod": {"name": "x", "uid": "u"}, "fault": "unready", "policy": "agents",
-           "detectedAt": "2020-01-01T00:00:00Z"}
-    api.put("incidents", {"metadata": {"name": "old", "namespace": "default"}, "spec": old,
-                          "status": {"phase": "Resolved", "endedAt": "2020-01-01T00:00:00Z"}})
-    make_healer().lead()
-    lose_node_of(api, "a")
-    wait_for(lambda: api.get("pods", "default", "a") is None, "the pod's end", HEALED_WAIT_S)
-    wait_for(lambda: api.get("incidents", "default", "old") is None, "the old Incident's end")
-    healing = Rights(HEALING).granted
-    wait_for(lambda: healing <= api.rights.used, "all rights used", HEALED_WAIT_S)
-    assert [request for request in api.requests if request[2] == 403] == []
 
 
 # --- the watch -------------------------------------------------------------------------------------

@@ -75,6 +75,10 @@ WRONG = {
     "budgets: {minHealthyPercent: 101}": "less than or equal to 100",
     "budgets: {window: 48h}": "must be from 10s to 24h",
     "ladders: [{fault: nope, steps: [wait]}]": "supported values",
+    "ladders: [{fault: unready, steps: []}]": "should have at least 1 items",
+    "memory: {factorPercent: 150}": "spec.memory.bytesMax: required",
+    "drain: {minAvailable: some}": "minAvailable is a number of pods",
+    'selector: {matchExpressions: [{key: "", operator: Exists}]}': "should be at least 1 chars long",
     "selector: {matchExpressions: [{key: a, operator: Exists, values: [b]}]}": "have none",
 }
 

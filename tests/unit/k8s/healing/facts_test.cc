@@ -34,7 +34,7 @@ PodFacts pod(const std::string& statuses, const std::string& phase = "Running",
 }
 
 std::optional<PodFault> fault_of(const PodFacts& facts, const NodeFacts* node = nullptr) {
-  return find_fault(facts, node, now, 5min);
+  return find_fault(facts, node, nullptr, now, 5min);
 }
 
 constexpr const char* running = R"([{"name":"agent","ready":true,"restartCount":0,
@@ -141,8 +141,8 @@ TEST(FactsTest, WhatHasEndedOrIsLeavingHasNoFault) {
 }
 
 TEST(FactsTest, APodThatHasNotBeenReadyForAMomentOnlyIsNoFault) {
-  EXPECT_FALSE(
-      find_fault(pod(R"([{"name":"agent","state":{"running":{}}}])"), nullptr, now, 11min));
+  EXPECT_FALSE(find_fault(pod(R"([{"name":"agent","state":{"running":{}}}])"), nullptr, nullptr,
+                          now, 11min));
   EXPECT_FALSE(fault_of(pod("[]", "Pending")));
 }
 

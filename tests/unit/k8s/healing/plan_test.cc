@@ -101,11 +101,11 @@ TEST_F(PlanTest, AStepIsWrittenDownBeforeItIsDone) {
 TEST_F(PlanTest, AnEvictionThatABudgetRefusesIsHeldAndTriedAgain) {
   world_.add_pod("a", "n1");
   world_.lose_node("n1");
-  world_.next_outcome = EvictOutcome::kRefused;
+  world_.next_outcome = StepOutcome::kHeld;
   world_.settle();
   EXPECT_EQ(world_.only()->status.phase(), "Held");
   EXPECT_EQ(world_.only()->status.hold(), "said so");
-  world_.next_outcome = EvictOutcome::kEvicted;
+  world_.next_outcome = StepOutcome::kDone;
   world_.pass(10s);
   EXPECT_EQ(World::steps_of(*world_.only()), "reschedule:done");
   EXPECT_EQ(world_.only()->status.hold(), "");

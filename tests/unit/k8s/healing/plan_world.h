@@ -69,6 +69,12 @@ class World {
     view.nodes = &nodes;
     view.policies = policies;
     view.incidents = &incidents;
+    view.workloads = &workloads;
+    view.events = &events;
+    view.namespace_budget = namespace_budget;
+    view.fleet_budget = fleet_budget;
+    view.fleet_steps = steps_taken(incidents, now);
+    view.fleet_steps.insert(view.fleet_steps.end(), fleet_steps.begin(), fleet_steps.end());
     view.out_of_date = out_of_date;
     view.now = now;
     return plan_namespace(view, memory);
@@ -106,9 +112,19 @@ class World {
   std::vector<PolicyRecord> policies;
   std::map<std::string, IncidentRecord> incidents;
   std::map<std::string, PolicyMemory> memory;
+  std::map<std::string, WorkloadFacts> workloads;  // what has been read, by owner
+  std::map<std::string, WorkloadFacts> readable;   // what would be
   std::vector<std::string> evicted;
   std::vector<std::string> told;
-  EvictOutcome next_outcome = EvictOutcome::kEvicted;
+  std::map<std::string, PodEvents> events;           // what has been read, by UID
+  std::map<std::string, PodEvents> readable_events;  // what would be, by name of the pod
+  BudgetRule namespace_budget{100, std::chrono::minutes(10), {}};
+  BudgetRule fleet_budget{100, std::chrono::minutes(10), {}};
+  std::vector<WallTime> fleet_steps;     // of other namespaces
+  std::vector<std::string> drains;       // "p 50%", "end remora-p"
+  std::vector<std::string> rolled_back;  // "Deployment/agent to rs-1"
+  std::vector<std::string> resized;      // "a agent 100663296"
+  StepOutcome next_outcome = StepOutcome::kDone;
   std::string out_of_date;
   WallTime now = *parse_time("2026-01-01T00:00:00Z");
 
@@ -131,7 +147,7 @@ class World {
     return changes;
   }
   bool act(const EvictPod& action) {
-    if (next_outcome == EvictOutcome::kEvicted) {
+    if (next_outcome == StepOutcome::kDone) {
       const std::string name = action.incident.spec.pod().name();
       const auto found = pods.find(name);
       if (found != pods.end() && found->second.uid == action.incident.spec.pod().uid()) {
@@ -139,7 +155,44 @@ class World {
         pods.erase(found);
       }
     }
-    return act(after_eviction(action.incident, next_outcome, "said so", now));
+    return act(after_step(action.incident, next_outcome, "said so", now));
+  }
+  bool act(const RollBack& action) {
+    rolled_back.push_back(action.workload.key() + " to " + action.target.name);
+    WorkloadFacts& workload = readable.at(action.owner);
+    workload.rolled_back.emplace_back(action.from, action.target.name);
+    workloads.erase(action.owner);
+    if (action.workload.kind == "StatefulSet") return true;
+    return act(after_step(action.incident, StepOutcome::kDone, "", now));
+  }
+  bool act(const ResizePod& action) {
+    PodFacts& pod = pods.at(action.incident.spec.pod().name());
+    pod.containers.at(0).memory_limit_bytes = action.limit_bytes;
+    resized.push_back(pod.name + " " + action.container + " " + std::to_string(action.limit_bytes));
+    return act(after_step(action.incident, StepOutcome::kDone, "done", now));
+  }
+  bool act(const ReadWorkload& action) {
+    const auto found = readable.find(action.owner());
+    WorkloadFacts facts =
+        found == readable.end() ? WorkloadFacts{.trouble = "not found"} : found->second;
+    facts.read_at = now;
+    workloads[action.owner()] = std::move(facts);
+    return true;
+  }
+  bool act(const ReadPodEvents& action) {
+    const auto found = readable_events.find(action.pod);
+    PodEvents read = found == readable_events.end() ? PodEvents{} : found->second;
+    read.read_at = now;
+    events[action.uid] = std::move(read);
+    return true;
+  }
+  bool act(const KeepDrain& action) {
+    drains.push_back(action.policy + " " + action.min_available);
+    return false;
+  }
+  bool act(const EndDrain& action) {
+    drains.push_back("end " + action.budget);
+    return false;
   }
   bool act(const DeleteIncident& action) { return incidents.erase(action.name) > 0; }
   bool act(const UpdatePolicy& action) {

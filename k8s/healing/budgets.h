@@ -1,0 +1,31 @@
+// Budgets that several policies share: of a namespace, and of the fleet (the whole cluster). What
+// has been taken of them stands in the Incidents. Pure.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "sidecar/base/clock.h"
+
+namespace remora::k8s {
+
+struct IncidentRecord;
+
+struct BudgetRule {
+  int steps_max = 0;
+  Duration window{};
+  // A budget that was used up means a storm: from then on nothing is done for this long.
+  Duration cool_down{};
+};
+
+// When the steps of these Incidents were done that disturb; one that is intended counts as now,
+// for as long as it is, for it may be done at any moment.
+std::vector<WallTime> steps_taken(const std::map<std::string, IncidentRecord>& incidents,
+                                  WallTime now);
+
+// Why no further step may be taken; empty: one may. whose: "the namespace".
+std::string budget_hold(const std::string& whose, const BudgetRule& rule,
+                        std::vector<WallTime> taken, WallTime now);
+
+}  // namespace remora::k8s

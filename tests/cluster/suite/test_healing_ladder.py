@@ -1,0 +1,162 @@
+"""The steps of the cluster's ladder on a real one, beside what Kubernetes does alone at its defaults; and what
+must not be healed."""
+
+import json
+import time
+
+from kube import container, deployment, is_ready, pod, service, status_of
+from test_healing import healer, incidents, steps_of  # noqa: F401
+
+HEALED_S, SEEN_S = 120, 60
+# So long is Kubernetes alone watched before "never" is believed.
+ALONE_S = 60
+DEPENDENCY_AWAY_S = 120
+REPLICAS = 10
+FOREVER = "exec sleep 100000"
+READY = {"exec": {"command": ["test", "-e", "/tmp/well"]}, "periodSeconds": 1, "failureThreshold": 1}
+
+
+def policy(**spec):
+    return {"apiVersion": "remora.dev/v1alpha1", "kind": "HealingPolicy", "metadata": {"name": "all"},
+            "spec": {"selector": {"matchLabels": {"app": "agent"}}, "stepTimeout": "20s",
+                     "stableAfter": "2s", **spec}}
+
+
+def agents(image, replicas, script, name="agent", strategy=None, **more):
+    made = deployment(name, replicas, pod(name, container(name, image, ["sh", "-c", script], **more)))
+    if strategy:
+        made["spec"]["strategy"] = strategy
+    return made
+
+
+def pods(kube, name="agent"):
+    return [each for each in kube.list("pods", f"app={name}")
+            if "deletionTimestamp" not in each["metadata"]]
+
+
+def wait_ready(kube, count, name="agent", seconds=HEALED_S):
+    return kube.wait_for(f"{count} Ready pods of {name}", lambda: pods(kube, name), lambda seen: (
+        len(seen) == count and all(is_ready(each) for each in seen)), seconds)
+
+
+def restarts(kube):
+    return sum(status_of(each, "agent").get("restartCount", 0) for each in pods(kube))
+
+
+def test_a_rollout_that_crash_loops_is_rolled_back(healer, kube, tools_image, report_table):
+    recreate = {"type": "Recreate"}
+    kube.apply(policy(ladders=[{"fault": "crash_loop", "steps": ["roll_back", "alert"]}]),
+               *(agents(tools_image, 3, FOREVER, name, recreate) for name in ("agent", "alone")))
+    for name in ("agent", "alone"):
+        wait_ready(kube, 3, name)
+    time.sleep(3)  # In service for stableAfter: what the revision must have been.
+    began = time.monotonic()
+    kube.apply(*(agents(tools_image, 3, "sleep 1; exit 3", name, recreate)
+                 for name in ("agent", "alone")))
+    kube.wait_for("pods of the bad revision crash", lambda: restarts(kube), bool)
+    wait_ready(kube, 3)
+    healed_s = time.monotonic() - began
+    found = kube.get("deployment", "agent")["metadata"]["annotations"]
+    assert "Remora rolled back" in found["kubernetes.io/change-cause"]
+    kube.wait_for("the incidents' end", lambda: incidents(kube), lambda seen: seen and all(
+        each["status"].get("phase") == "Resolved" for each in seen))
+    while time.monotonic() - began < healed_s + ALONE_S:
+        assert not all(is_ready(each) for each in pods(kube, "alone"))
+        time.sleep(1)
+    report_table("A rollout whose pods crash", {
+        "Remora: all Ready again": f"{healed_s:.0f} s",
+        "Kubernetes alone": f"not within {healed_s + ALONE_S:.0f} s"})
+
+
+def test_an_agent_killed_for_want_of_memory_gets_more_in_place(healer, kube, tools_image,
+                                                               report_table):
+    greedy = f"sleep 1; dd if=/dev/zero of=/dev/null bs=48M count=1 && {FOREVER}"
+    limits = {"resources": {"limits": {"memory": "32Mi"}, "requests": {"memory": "32Mi"}}}
+    kube.apply(policy(memory={"factorPercent": 300, "bytesMax": "128MiB"},
+                      ladders=[{"fault": "out_of_memory", "steps": ["resize", "alert"]}]),
+               agents(tools_image, 1, greedy, **limits),
+               agents(tools_image, 1, greedy, "alone", **limits))
+    began = time.monotonic()
+    ended = kube.wait_for("the incident's end", lambda: incidents(kube), lambda seen: seen and all(
+        each["status"].get("phase") == "Resolved" for each in seen), HEALED_S)
+    healed_s = time.monotonic() - began
+    assert steps_of(ended[0]) == ["resize:verified"]
+    assert ended[0]["spec"]["fault"] == "out_of_memory"
+    well = wait_ready(kube, 1)[0]
+    assert status_of(well, "agent")["resources"]["limits"]["memory"] == "96Mi"
+    assert well["metadata"]["uid"] == ended[0]["spec"]["pod"]["uid"], "the same pod"
+    assert status_of(pods(kube, "alone")[0], "alone")["restartCount"] > 0
+    report_table("An agent that needs more memory than its limit", {
+        "Remora: Ready and stable": f"{healed_s:.0f} s", "Kubernetes alone": "crash loop"})
+
+
+def set_well(kube, name, well):
+    kube.run(name, *(["touch", "/tmp/well"] if well else ["rm", "-f", "/tmp/well"]))
+
+
+def test_sixty_percent_sick_at_once_and_then_flapping_are_not_healed_one_by_one(
+        healer, kube, tools_image):
+    kube.apply(policy(stepTimeout="10s", budgets={"minHealthyPercent": 50, "coolDown": "60s"},
+                      ladders=[{"fault": "unready", "steps": ["reschedule"]}]),
+               agents(tools_image, REPLICAS, f"touch /tmp/well; {FOREVER}", readinessProbe=READY))
+    before = {each["metadata"]["uid"] for each in wait_ready(kube, REPLICAS)}
+    sick = [each["metadata"]["name"] for each in pods(kube)[:6]]
+    for name in sick:
+        set_well(kube, name, False)
+    held = kube.wait_for("six held incidents", lambda: incidents(kube), lambda seen: len(
+        seen) == 6 and all(each["status"].get("phase") == "Held" for each in seen), SEEN_S)
+    assert all("too many" in each["status"]["hold"] for each in held)
+    for well in (True, False) * 3:
+        set_well(kube, sick[0], well)
+        set_well(kube, sick[1], well)
+        time.sleep(3)  # The flapping itself.
+    assert {each["metadata"]["uid"] for each in pods(kube)} == before
+    for name in sick:
+        set_well(kube, name, True)
+    wait_ready(kube, REPLICAS)
+    kube.wait_for("the incidents' end", lambda: incidents(kube), lambda seen: all(
+        each["status"].get("phase") == "Resolved" for each in seen))
+    assert {each["metadata"]["uid"] for each in pods(kube)} == before, "nobody was taken away"
+
+
+def test_a_shared_dependency_that_is_away_restarts_and_moves_nobody(healer, kube, tools_image):
+    database = pod("database", container("database", tools_image, [
+        "sh", "-c", "mkdir /tmp/www; exec httpd -f -p 8080 -h /tmp/www"]))
+    asks = {"exec": {"command": ["nc", "-z", "-w", "1", "database", "8080"]}, "periodSeconds": 2,
+            "timeoutSeconds": 5, "failureThreshold": 1}
+    kube.apply(service("database", 8080, 8080), database,
+               policy(ladders=[{"fault": "unready", "steps": ["reschedule"]}]),
+               agents(tools_image, REPLICAS, FOREVER, readinessProbe=asks))
+    before = {each["metadata"]["uid"] for each in wait_ready(kube, REPLICAS)}
+    kube.delete("pod", "database")
+    kube.wait_for("nobody is Ready", lambda: pods(kube), lambda seen: not any(
+        is_ready(each) for each in seen))
+    away_until = time.monotonic() + DEPENDENCY_AWAY_S
+    while time.monotonic() < away_until:
+        assert {each["metadata"]["uid"] for each in pods(kube)} == before
+        assert restarts(kube) == 0
+        time.sleep(2)
+    kube.wait_gone("pod", "database")
+    kube.apply(database)
+    wait_ready(kube, REPLICAS)
+    assert {each["metadata"]["uid"] for each in pods(kube)} == before
+    assert restarts(kube) == 0
+
+
+def test_crash_looping_pods_do_not_keep_a_node_from_being_drained(healer, kube, tools_image):
+    """The policy's own PodDisruptionBudget wants as many as there are."""
+    kube.apply(policy(drain={"minAvailable": "3"}, paused=True),
+               agents(tools_image, 3, "sleep 1; exit 1", readinessProbe=READY))
+    kube.wait("pdb", "remora-all", "is kept", lambda found: found and found["spec"][
+        "unhealthyPodEvictionPolicy"] == "AlwaysAllow")
+    sick = kube.wait_for("three crashed pods", lambda: pods(kube), lambda seen: len(
+        seen) == 3 and all(status_of(each, "agent").get("restartCount", 0) for each in seen))
+    for each in sick:
+        name = each["metadata"]["name"]
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction",
+                    "metadata": {"name": name, "namespace": kube.namespace}}
+        kube.kubectl("create", "--filename=-", "--raw",
+                     f"/api/v1/namespaces/{kube.namespace}/pods/{name}/eviction",
+                     stdin=json.dumps(eviction))
+    kube.wait_for("all were made anew", lambda: pods(kube), lambda seen: len(seen) == 3 and not (
+        {each["metadata"]["uid"] for each in seen} & {each["metadata"]["uid"] for each in sick}))
