@@ -3,8 +3,8 @@
 #include <utility>
 
 #include "config/defaults.h"
+#include "config/load_with_origins.h"
 #include "config/loader.h"
-#include "config/origins.h"
 #include "config/read_file.h"
 #include "config/validate.h"
 #include "config/yaml_tree.h"
@@ -24,8 +24,13 @@ std::string format_problem(const Problem& problem) {
 
 LoadResult load_yaml(std::string_view text, std::string_view file_name,
                      std::span<const Override> overrides) {
-  LoadResult result;
   Origins origins;
+  return load_with_origins(text, file_name, overrides, origins);
+}
+
+LoadResult load_with_origins(std::string_view text, std::string_view file_name,
+                             std::span<const Override> overrides, Origins& origins) {
+  LoadResult result;
   Reporter reporter(result.problems, origins);
   // Stands for everything that nobody wrote.
   origins.add("", Origin{std::string(file_name), 0, 0});

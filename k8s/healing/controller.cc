@@ -32,24 +32,6 @@ bool intends_step(const HealAction& action) {
 
 }  // namespace
 
-HealingController::Metrics::Metrics(MetricRegistry& registry)
-    : looks(registry.counter("remora_operator_heal_looks_total", "Looks at a namespace.")),
-      opened(registry.counter("remora_operator_incidents_opened_total", "Incidents made.")),
-      resolved(registry.counter("remora_operator_incidents_resolved_total", "Incidents ended.")),
-      evicted(registry.counter("remora_operator_heal_evictions_total",
-                               "Pods taken away by healing, by the outcome.",
-                               {{"outcome", "evicted"}})),
-      refused(registry.counter("remora_operator_heal_evictions_total",
-                               "Pods taken away by healing, by the outcome.",
-                               {{"outcome", "refused"}})),
-      rollbacks(
-          registry.counter("remora_operator_heal_rollbacks_total",
-                           "Deployments and StatefulSets taken back to the revision before.")),
-      resizes(registry.counter("remora_operator_heal_resizes_total",
-                               "Containers whose memory limit was raised in place.")),
-      failures(registry.counter("remora_operator_heal_failures_total",
-                                "Answers of the API server that healing could not use.")) {}
-
 HealingController::HealingController(Loop& loop, ApiClient& client, HealingOptions options,
                                      MetricRegistry& registry)
     : loop_(loop),
@@ -73,6 +55,34 @@ HealingController::HealingController(Loop& loop, ApiClient& client, HealingOptio
   listen(node_cache_, &HealingController::on_node);
   listen(policies_, &HealingController::on_policy);
   listen(incidents_, &HealingController::on_incident);
+  registry.on_collect([this] { picture(); });
+}
+
+int HealingController::steps_left(const PolicyRecord& policy,
+                                  const std::map<std::string, IncidentRecord>& incidents) const {
+  std::map<std::string, IncidentRecord> own;
+  for (const auto& [name, incident] : incidents) {
+    if (incident.spec.policy() == policy.name) own.emplace(name, incident);
+  }
+  const WallTime now = loop_.clock().wall_now();
+  const v1alpha1::Budgets& budgets = policy.spec.budgets();
+  const Duration window = std::chrono::seconds(budgets.window().seconds());
+  const auto used = std::ranges::count_if(
+      steps_taken(own, now), [&](const WallTime& taken) { return now - taken < window; });
+  return std::max(0, budgets.steps_max() - static_cast<int>(used));
+}
+
+// Of what is known at this moment, for the metrics.
+void HealingController::picture() {
+  metrics_.queue_depth.set(static_cast<double>(queue_.waiting()));
+  metrics_.queue_oldest.set(static_cast<double>(to_ms(queue_.oldest_wait())) / 1000);
+  metrics_.begin_picture();
+  for (const auto& [namespace_name, place] : places_) {
+    for (const auto& [name, incident] : place.incidents) metrics_.add_to_picture(incident);
+    for (const auto& [name, policy] : place.policies) {
+      metrics_.add_to_picture(namespace_name, name, steps_left(policy, place.incidents));
+    }
+  }
 }
 
 HealingController::~HealingController() = default;
@@ -287,7 +297,7 @@ void HealingController::act(const LookPtr& look, const OpenIncident& action) {
   send(look, request, [this, look, action, request](const Result<ApiReply>& reply) {
     judge(look, request, reply, true);
     if (!reply || !reply->ok()) return;
-    metrics_.opened.add();
+    metrics_.count_opened(action.spec);
     keep(look->namespace_name, Json::parse(reply->body, nullptr, false));
     log_warn("incident_opened", {{"namespace", look->namespace_name},
                                  {"incident", action.name},
@@ -312,7 +322,7 @@ void HealingController::act(const LookPtr& look, const UpdateIncident& action) {
     judge(look, request, reply, false);
     if (!reply || !reply->ok()) return;
     keep(look->namespace_name, Json::parse(reply->body, nullptr, false));
-    if (action.reason == "RemoraResolved") metrics_.resolved.add();
+    if (action.reason == "RemoraResolved") metrics_.count_ended(action.incident);
     if (action.reason.empty()) return;
     log_info("incident", {{"namespace", look->namespace_name},
                           {"incident", action.incident.name},

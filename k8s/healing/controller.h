@@ -15,10 +15,10 @@
 
 #include "k8s/api/client.h"
 #include "k8s/healing/alert_sender.h"
+#include "k8s/healing/metrics.h"
 #include "k8s/healing/plan.h"
 #include "k8s/watch/object_cache.h"
 #include "k8s/watch/work_queue.h"
-#include "sidecar/admin/metrics.h"
 
 namespace remora::k8s {
 
@@ -46,6 +46,8 @@ class HealingController {
   HealingController(const HealingController&) = delete;
   HealingController& operator=(const HealingController&) = delete;
   void start();
+  // What stands after the registry's own metrics, as they were rendered last.
+  std::string policy_series() const { return metrics_.policy_series(); }
 
  private:
   struct Look;
@@ -58,24 +60,15 @@ class HealingController {
     std::map<std::string, WorkloadFacts> workloads;  // by the owner of their pods
     std::map<std::string, PodEvents> events;         // by the UID of their pod
   };
-  struct Metrics {
-    explicit Metrics(MetricRegistry& registry);
-    Counter& looks;
-    Counter& opened;
-    Counter& resolved;
-    Counter& evicted;
-    Counter& refused;
-    Counter& rollbacks;
-    Counter& resizes;
-    Counter& failures;
-  };
-
   void on_pod(const ObjectPtr& before, const ObjectPtr& after);
   void on_node(const ObjectPtr& before, const ObjectPtr& after);
   void on_policy(const ObjectPtr& before, const ObjectPtr& after);
   void on_incident(const ObjectPtr& before, const ObjectPtr& after);
   void look_soon(const std::string& namespace_name);
   void look(const std::string& namespace_name, WorkQueue::Done done);
+  void picture();
+  int steps_left(const PolicyRecord& policy,
+                 const std::map<std::string, IncidentRecord>& incidents) const;
   NamespaceView view_of(const std::string& namespace_name, const Place& place) const;
   void forget_old(Place& place) const;
   void tell_people(const std::string& namespace_name, const Place& place) const;
@@ -116,7 +109,7 @@ class HealingController {
   Loop& loop_;
   ApiClient& client_;
   const HealingOptions options_;
-  Metrics metrics_;
+  HealingMetrics metrics_;
   std::map<std::string, Place> places_;
   std::map<std::string, NodeFacts> nodes_;
   ObjectCache pods_;

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "config/read_file.h"
-#include "k8s/operator/kubeconfig.h"
+#include "k8s/kubeconfig/kubeconfig.h"
 #include "k8s/operator/operator.h"
 #include "k8s/resources/crds.h"
 #include "sidecar/base/exit_codes.h"

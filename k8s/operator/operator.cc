@@ -189,6 +189,7 @@ Result<void> Operator::open_metrics() {
         ServerResponse response;
         response.content_type = MetricRegistry::content_type;
         response.body = registry_.render();
+        if (healing_ != nullptr) response.body += healing_->policy_series();
         respond(std::move(response));
       });
   if (!started) return std::unexpected(std::move(started.error()));

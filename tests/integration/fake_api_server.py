@@ -92,6 +92,7 @@ class FakeApiServer:
         self.lock = threading.RLock()
         self.store = Store()
         self.requests = []  # (method, path, status)
+        self.tokens = []  # of each request
         self.connections = 0
         self.rights = Rights(INSTALL, HEALING)
         self.refusals = {}  # path: status
@@ -360,6 +361,7 @@ class Link(asyncio.Protocol):
         headers, body = self.asked[stream]
         target = urllib.parse.urlsplit(headers[":path"])
         options = {key: values[0] for key, values in urllib.parse.parse_qs(target.query).items()}
+        self.api.tokens.append(headers.get("authorization"))
         if options.get("watch") == "1":
             return await self.watch(stream, target.path, options)
         code, answer = self.api.answer(headers[":method"], target.path, options,
@@ -375,7 +377,11 @@ class Link(asyncio.Protocol):
         found = PATH.match(path)
         namespace, plural = found.group("namespace", "plural")
         version = int(options["resourceVersion"])
-        assert self.api.rights.allow("WATCH", path), path
+        if not self.api.rights.allow("WATCH", path):
+            self.api.requests.append(("WATCH", path, 403))
+            self.h2.send_headers(stream, [(":status", "403"), ("content-type", "application/json")])
+            refused = status(403, "Forbidden", "forbidden")[1]
+            return await self.send(stream, json.dumps(refused).encode(), end=True)
         self.api.requests.append(("WATCH", path, version))
         self.h2.send_headers(stream, [(":status", "200"), ("content-type", "application/json")])
         self.flush()
