@@ -267,6 +267,7 @@ std::vector<std::string> AgentUnit::in_flight_texts() const {
     for (const InFlightRequest& request : proxy->in_agent_or_just_lost()) {
       texts.push_back(
           fmt::format("{} {}, {:.1f} s", request.method, request.path, to_seconds(request.age)));
+      if (!request.traceparent.empty()) texts.back() += ", traceparent " + request.traceparent;
     }
   }
   return texts;

@@ -55,6 +55,7 @@ Result<void> App::make_units() {
                            .on_incident =
                                [this, name = agent.name](const Incident& incident) {
                                  if (tell_incident_) tell_incident_(name, incident);
+                                 if (traces_) traces_->tell(name, incident);
                                }});
     if (!unit) return std::unexpected(std::move(unit.error()));
     units_.push_back(std::move(*unit));

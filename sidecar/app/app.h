@@ -15,6 +15,7 @@
 #include "sidecar/admin/server.h"
 #include "sidecar/app/agent_unit.h"
 #include "sidecar/app/gateways.h"
+#include "sidecar/app/trace_sender.h"
 #include "sidecar/net/event_loop.h"
 #include "sidecar/net/file_watch.h"
 #include "sidecar/proxy/outbound.h"
@@ -128,6 +129,7 @@ class App {
   const MonotonicTime began_at_ = loop_.clock().now();
   MetricRegistry registry_;
   AppMetrics metrics_{registry_, REMORA_VERSION};
+  std::unique_ptr<TraceSender> traces_ = open_trace_sender(loop_);  // none without a collector
   std::vector<std::unique_ptr<AgentUnit>> units_;
   std::unique_ptr<InboundCapture> capture_;
   std::unique_ptr<OutboundServer> outbound_;

@@ -49,9 +49,13 @@ struct ProxyCounters {
 // What a request in the agent's hands looks like from outside.
 struct InFlightRequest {
   std::string method;
-  std::string path;  // without the query, which may hold secrets
-  Duration age{};    // since the agent got it
+  std::string path;           // without the query, which may hold secrets
+  Duration age{};             // since the agent got it
+  std::string traceparent{};  // its caller's, as it came; empty: none, or far too long
 };
+
+// W3C Trace Context has 55 bytes; a later version may have more.
+inline constexpr size_t traceparent_bytes_max = 128;
 
 // Requests whose connection broke lately: who was in the agent's hands when it died.
 inline constexpr size_t lost_requests_kept_max = 64;
@@ -81,7 +85,9 @@ struct ProxyContext {
     if (lost.size() > lost_requests_kept_max) lost.pop_front();
   }
   static InFlightRequest describe(const http::RequestHead& head, Duration age) {
-    return {std::string(head.method), std::string(head.path.substr(0, head.path.find('?'))), age};
+    const std::string_view parent = head.headers.find("traceparent").value_or("");
+    return {std::string(head.method), std::string(head.path.substr(0, head.path.find('?'))), age,
+            std::string(parent.size() <= traceparent_bytes_max ? parent : "")};
   }
 };
 
