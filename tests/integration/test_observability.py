@@ -12,10 +12,10 @@ import pytest
 import yaml
 from fake_kubernetes import FakeKubernetes
 from fake_rbac import MANIFESTS
+from healing import HEALED_WAIT_S, api, crash_looping, make_healer  # noqa: F401
 from operator_program import Operator
 from remora import run_cli, wait_for
 from test_admin import metrics as metrics_of
-from test_healing import HEALED_WAIT_S, api, crash_looping, make_healer  # noqa: F401
 
 MONITORING = os.path.join(MANIFESTS, "monitoring")
 METRIC = re.compile(r"\b(?:remora|process)_[a-z_]+\b")
@@ -45,7 +45,7 @@ def metrics(remora, api, make_healer, tmp_path):  # noqa: F811
     """What an agent's Remora, an operator with its own certificate and one that heals export, a policy
     and an Incident with it."""
     found = {}
-    remora.start()
+    remora.start_ready()
     texts = [metrics_of(remora)]
     kubernetes = FakeKubernetes().start()
     (tmp_path / "webhook").mkdir()
@@ -139,7 +139,7 @@ def test_prometheus_itself_reads_rules_and_metrics(tmp_path, remora):
                 done = subprocess.run(["promtool", "check", "rules", path], capture_output=True,
                                       text=True)
                 assert done.returncode == 0, f"{name}, {panel['title']}: {done.stderr}"
-    remora.start()
+    remora.start_ready()
     done = subprocess.run(["promtool", "check", "metrics"], input=metrics_of(remora),
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
