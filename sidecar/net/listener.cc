@@ -89,10 +89,22 @@ Listener::~Listener() {
 
 void Listener::set_paused(bool paused) {
   paused_ = paused;
+  if (watch_ == nullptr) return;
   watch_->set_events(paused_ || backoff_ ? FdEvents::kNone : FdEvents::kRead);
 }
 
-void Listener::accept_some() {
+void Listener::stop() {
+  if (watch_ == nullptr) return;
+  paused_ = false;
+  // Newcomers must not keep it from ending.
+  for (int taken = 0; taken < listen_backlog && accept_some(); taken += accepts_per_wake_max) {
+  }
+  backoff_.cancel();
+  watch_.reset();
+  fd_.reset();
+}
+
+bool Listener::accept_some() {
   for (int i = 0; i < accepts_per_wake_max && !paused_; ++i) {
     sockaddr_storage storage{};
     socklen_t length = sizeof storage;
@@ -103,11 +115,12 @@ void Listener::accept_some() {
         sleep_on_exhaustion();
       }
       // ECONNABORTED and the like: that caller is gone, the next wake takes the others.
-      return;
+      return false;
     }
     const SocketAddress peer(reinterpret_cast<const sockaddr*>(&storage), length);
     on_accept_(std::move(fd), peer.to_string());
   }
+  return !paused_;
 }
 
 void Listener::sleep_on_exhaustion() {

@@ -40,10 +40,15 @@ class Listener {
   const SocketAddress& address() const { return address_; }
   // Stops and restarts accepting; connections wait in the kernel's queue.
   void set_paused(bool paused);
+  // Takes those who wait in the kernel's queue, then listens no more, for good: who comes later is
+  // refused at once, and knows that nothing was done. In the queue of a listener that is only
+  // paused he would be reset in the end, with his request perhaps half sent.
+  void stop();
 
  private:
   Listener(Loop& loop, UniqueFd fd, const SocketAddress& address, RawAcceptCallback on_accept);
-  void accept_some();
+  // False when nobody is left in the queue, or it can't be asked now.
+  bool accept_some();
   void sleep_on_exhaustion();
 
   Loop& loop_;
@@ -52,7 +57,7 @@ class Listener {
   RawAcceptCallback on_accept_;
   bool paused_ = false;
   Subscription backoff_;
-  std::unique_ptr<FdWatch> watch_;
+  std::unique_ptr<FdWatch> watch_;  // none once stopped
 };
 
 }  // namespace remora

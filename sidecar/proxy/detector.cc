@@ -67,7 +67,10 @@ void Detector::relay_as_is(bool caller_ended) {
 void Detector::on_tick(MonotonicTime now) {
   if (done_) return;
   const Duration waited = now - began_at_;
-  if (waited > timeouts_.idle || (!bytes_.empty() && waited > timeouts_.headers)) {
+  const bool is_too_late =
+      draining_since_ &&
+      now - *draining_since_ > std::chrono::milliseconds(drain_first_bytes_ms_max);
+  if (is_too_late || waited > timeouts_.idle || (!bytes_.empty() && waited > timeouts_.headers)) {
     close();
   } else if (waited > timeouts_.detect && !agent_tried_ && host_.may_be_server_first()) {
     agent_tried_ = true;

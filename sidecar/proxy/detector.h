@@ -5,6 +5,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "sidecar/net/socket_address.h"
@@ -29,6 +30,9 @@ class DetectorHost {
                              std::unique_ptr<Transport> upstream, std::string_view from_agent) = 0;
 };
 
+// So long a drain waits for callers who have said nothing yet.
+inline constexpr int drain_first_bytes_ms_max = 500;
+
 class Detector final : public Connection, TransportEvents {
  public:
   Detector(Loop& loop, ConnectionOwner& owner, DetectorHost& host,
@@ -36,7 +40,8 @@ class Detector final : public Connection, TransportEvents {
   void start() { transport_->start(*this); }
 
   void on_tick(MonotonicTime now) override;
-  void start_drain() override { close(); }
+  // Whoever has just come is about to say what he wants, and is heard.
+  void start_drain() override { draining_since_ = loop_.now(); }
   void close() override;
 
  private:
@@ -67,6 +72,7 @@ class Detector final : public Connection, TransportEvents {
   std::string bytes_;
   Agent agent_{*this};
   const MonotonicTime began_at_;
+  std::optional<MonotonicTime> draining_since_;
   bool agent_tried_ = false;
   bool done_ = false;
 };

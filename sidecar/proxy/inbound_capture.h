@@ -33,8 +33,8 @@ class InboundCapture {
                                                       std::vector<Route> routes);
 
   const SocketAddress& address() const { return listener_->address(); }
-  // No new connections; those to ports that are no agent's go on.
-  void stop() { listener_->set_paused(true); }
+  // No new connections, for good; those to ports that are no agent's go on.
+  void stop() { listener_->stop(); }
 
  private:
   InboundCapture(Loop& loop, std::vector<Route> routes)

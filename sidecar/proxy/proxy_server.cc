@@ -145,6 +145,7 @@ void ProxyServer::become_session(Detector& detector, std::unique_ptr<Transport> 
   Session& raw = *session;
   replace(detector, std::move(session));
   raw.resume(as_bytes(first_bytes));
+  if (context_.draining) raw.start_drain();
 }
 
 void ProxyServer::become_tunnel(Detector& detector, std::unique_ptr<Transport> transport,
@@ -211,8 +212,8 @@ void ProxyServer::announce_end() {
 
 void ProxyServer::drain(Duration limit, std::move_only_function<void()> done) {
   drained_.push_back(std::move(done));
+  if (listener_) listener_->stop();
   context_.draining = true;
-  pause_accepting(true);
   for (size_t i = connections_.size(); i-- > 0;) {
     if (i < connections_.size()) connections_[i]->start_drain();
   }

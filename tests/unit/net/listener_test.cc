@@ -73,6 +73,21 @@ TEST_F(ListenerTest, AcceptsOnTheRealPort) {
   EXPECT_TRUE(runner_.run_until([&] { return events.read == "hi"; }));
 }
 
+TEST_F(ListenerTest, StoppedItTakesWhoWaitsAndRefusesWhoComes) {
+  const auto listener = open(any_port);
+  const SocketAddress address = (*listener)->address();
+  const UniqueFd first = caller_of(address);
+  const UniqueFd second = caller_of(address);
+  (*listener)->set_paused(true);
+  (*listener)->stop();
+  EXPECT_EQ(accepted_.size(), 2u);
+  const UniqueFd late(::socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC, 0));
+  EXPECT_NE(::connect(late.get(), address.get(), address.length()), 0);
+  EXPECT_EQ(errno, ECONNREFUSED);
+  (*listener)->set_paused(false);  // changes nothing
+  (*listener)->stop();
+}
+
 TEST_F(ListenerTest, ABusyPortIsNamedWithItsMend) {
   const auto first = open(any_port);
   const auto second = open((*first)->address());

@@ -253,6 +253,30 @@ TEST_F(Healing, DrainFinishesWhatIsInFlightAndTakesNothingNew) {
   EXPECT_EQ(done.wait_for(std::chrono::seconds(5)), std::future_status::ready);
 }
 
+TEST_F(Healing, WhoHasJustComeWhenTheDrainBeginsIsServedOnce) {
+  start();
+  Peer fresh = caller();
+  std::promise<void> drained;
+  on_loop([&] { proxy->drain(std::chrono::seconds(10), [&] { drained.set_value(); }); });
+  fresh.send("GET /just HTTP/1.1\r\nHost: a\r\n\r\n");
+  Peer server = agent.accept();
+  server.read_head();
+  answer(server, "just");
+  const std::string reply = fresh.read_all();
+  EXPECT_NE(reply.find("onnection: close\r\n"), std::string::npos) << reply;
+  EXPECT_TRUE(reply.ends_with("just")) << reply;
+  EXPECT_EQ(drained.get_future().wait_for(std::chrono::seconds(5)), std::future_status::ready);
+}
+
+TEST_F(Healing, ADrainDoesNotWaitForWhoSaysNothing) {
+  start();
+  Peer silent = caller();
+  std::promise<void> drained;
+  on_loop([&] { proxy->drain(std::chrono::seconds(60), [&] { drained.set_value(); }); });
+  EXPECT_EQ(drained.get_future().wait_for(std::chrono::seconds(5)), std::future_status::ready);
+  EXPECT_EQ(silent.read_all(), "");
+}
+
 TEST_F(Healing, AnAnnouncedEndServesOnAndSendsEachCallerElsewhere) {
   start();
   Peer kept = caller();
