@@ -105,9 +105,12 @@ void Reconciler::on_told(const std::string& uid, const Result<ApiReply>& reply) 
                                     {"told_by_another", reply->status == 409}});
     told_.insert(uid);
   } else {
-    // Of one pod only, such as one in a namespace that is being deleted.
     metrics_.failures.add();
-    log_debug("event_refused", {{"uid", uid}, {"error", api_error(request_, *reply).message}});
+    // Of one pod only, such as one in a namespace that is being deleted; a right that is missing is
+    // missing for all, and is said once.
+    const std::string why = api_error(request_, *reply).message;
+    if (why != trouble_) log_warn("event_refused", {{"uid", uid}, {"error", why}});
+    trouble_ = why;
   }
   tell_next();
 }

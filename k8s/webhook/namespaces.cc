@@ -102,6 +102,12 @@ void Namespaces::end_look_up(const std::string& name, const Result<ApiReply>& re
     if (known_.size() < namespaces_max) known_[name] = traits;
   } else if (!reply || reply->status != 404) {
     failures_.add();
+    ApiRequest request;
+    request.path = "/api/v1/namespaces/" + name;
+    const std::string why =
+        reply ? api_error(request, *reply).message : std::string(reply.error().message);
+    if (why != trouble_) log_warn("namespace_unknown", {{"error", why}});
+    trouble_ = why;
   }
   auto look_up = look_ups_.extract(name);
   for (Found& found : look_up.mapped().waiting) found(traits);
