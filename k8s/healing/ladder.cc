@@ -52,6 +52,11 @@ void end_step(IncidentStep& step, const char* state, const std::string& message,
   step.set_message(message);
 }
 
+bool is_intended(const IncidentRecord& incident) {
+  const int n = incident.status.steps_size();
+  return n > 0 && incident.status.steps(n - 1).state() == "intended";
+}
+
 UpdateIncident resolved(IncidentRecord incident, const std::string& how, WallTime now,
                         std::optional<WallTime> well_since = {}) {
   IncidentStatus& status = incident.status;
@@ -97,6 +102,15 @@ std::string rolled_back_well(const IncidentRecord& incident, const NamespaceView
          " are ready, of another revision";
 }
 
+// Whether the pods of the revision that worked have time left to become ready.
+bool is_rolling_back(const IncidentRecord& incident, Duration limit, const NamespaceView& view) {
+  const auto& steps = incident.status.steps();
+  const auto step = std::ranges::find(steps, "roll_back", &IncidentStep::name);
+  if (step == steps.end() || step->state() == "failed" || step->state() == "skipped") return false;
+  const auto started = parse_time(step->started_at());
+  return started && view.now - *started < limit;
+}
+
 // The pod is no more: its Incident ends once another one is ready in its place, or, where none
 // comes (its owner was made smaller), when all others are well.
 void plan_without_pod(IncidentRecord incident, const Replacements& replacements, Duration limit,
@@ -110,6 +124,7 @@ void plan_without_pod(IncidentRecord incident, const Replacements& replacements,
     if (last->state() == "intended") last->set_state("done");
     return plan.actions.push_back(resolved(std::move(incident), how, now));
   }
+  if (is_rolling_back(incident, limit, view)) return;
   const auto detected = parse_time(incident.spec.detected_at());
   for (const PodFacts* pod : replacements.pods) {
     if (!pod->ready || !is_newer_than(*pod, detected)) continue;
@@ -290,6 +305,10 @@ class IncidentPlan {
                         " makes next begins with the limit of its template, which stays as it is");
     }
     if (memory.from_bytes == 0) return finish(StepOutcome::kImpossible, memory.why_not);
+    // Of a pod of which nothing runs the kubelet (1.34) raises the container's limit and not the
+    // pod's own: the next start would be killed all the same.
+    const auto sick = std::ranges::find(pod_.containers, memory.container, &ContainerFacts::name);
+    if (!sick->running) return;
     plan_.actions.push_back(
         ResizePod{.incident = incident_,
                   .container = memory.container,
@@ -451,6 +470,16 @@ void plan_incident(const IncidentRecord& incident, const PodFacts* pod,
       state == nullptr ? without_policy : duration_of(state->policy->spec.step_timeout());
   if (pod == nullptr || pod->deleting || pod->ended()) {
     return plan_without_pod(incident, replacements, limit, view, plan);
+  }
+  const bool in_between = !fault && is_intended(incident) &&
+                          (!pod->ready || incident.status.steps().rbegin()->name() == "resize");
+  if (in_between && state != nullptr) {
+    // Between two moments that show it; what was written down is not put off.
+    const PodFault same{.kind = fault_kind_of(incident.spec.fault()).value_or(FaultKind::kUnready),
+                        .container = incident.spec.container(),
+                        .summary = incident.spec.summary(),
+                        .began_at = {}};
+    return IncidentPlan(incident, *pod, same, *state, shared, view, plan).make();
   }
   if (!fault) {
     constexpr Duration stable_without_policy = std::chrono::seconds(30);

@@ -101,6 +101,13 @@ def crash_looping(name, reason="Error", **named):
         **named)
 
 
+def out_of_memory(name, **named):
+    """Killed before, and running again on the same limit."""
+    sick = crash_looping(name, reason="OOMKilled", **named)
+    sick["status"]["containerStatuses"][0]["state"] = {"running": {"startedAt": stamp()}}
+    return sick
+
+
 def incidents(api):
     return api.all("incidents")
 

@@ -10,8 +10,8 @@ import threading
 import pytest
 from fake_rbac import HEALING, Rights
 from healing import (HEALED_WAIT_S, api, crash_looping, incidents,  # noqa: F401
-                     lose_node_of, make_healer, only_incident, pod, policy, reasons, remora, stamp,
-                     steps)
+                     lose_node_of, make_healer, only_incident, out_of_memory, pod, policy, reasons,
+                     remora, stamp, steps)
 from remora import wait_for
 
 MEBIBYTE = 2**20
@@ -100,7 +100,7 @@ def test_container_that_ran_out_of_memory_gets_more_in_place(remora, api):
     api.put("healingpolicies", policy(
         memory={"factorPercent": 200, "bytesMax": "128MiB"},
         ladders=[{"fault": "out_of_memory", "steps": ["resize", "alert"]}]))
-    sick = crash_looping("a", reason="OOMKilled")
+    sick = out_of_memory("a")
     sick["spec"]["containers"] = [{"name": "agent", "resources": {
         "limits": {"memory": "48Mi"}, "requests": {"memory": "48Mi"}}}]
     api.put("pods", sick)
@@ -187,7 +187,7 @@ def test_healing_uses_every_right_that_it_has_and_no_other(make_healer, api):
            "detectedAt": "2020-01-01T00:00:00Z"}
     api.put("incidents", {"metadata": {"name": "old", "namespace": "default"}, "spec": old,
                           "status": {"phase": "Resolved", "endedAt": "2020-01-01T00:00:00Z"}})
-    sick = crash_looping("oom", node="n2", reason="OOMKilled")
+    sick = out_of_memory("oom", node="n2")
     sick["spec"]["containers"] = [{"name": "agent", "resources": {"limits": {"memory": "48Mi"}}}]
     set_member = crash_looping("set-0", node="n2")
     set_member["metadata"]["labels"]["controller-revision-hash"] = "set-b"

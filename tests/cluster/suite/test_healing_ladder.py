@@ -70,9 +70,10 @@ def test_a_rollout_that_crash_loops_is_rolled_back(healer, kube, tools_image, re
 
 def test_an_agent_killed_for_want_of_memory_gets_more_in_place(healer, kube, tools_image,
                                                                report_table):
-    greedy = f"sleep 1; dd if=/dev/zero of=/dev/null bs=48M count=1 && {FOREVER}"
+    greedy = f"sleep 3; dd if=/dev/zero of=/dev/null bs=48M count=1 && {FOREVER}"
     limits = {"resources": {"limits": {"memory": "32Mi"}, "requests": {"memory": "32Mi"}}}
-    kube.apply(policy(memory={"factorPercent": 300, "bytesMax": "128MiB"},
+    kube.apply(policy(stepTimeout="90s", stableAfter="5s", memory={"factorPercent": 300,
+                                                                     "bytesMax": "128MiB"},
                       ladders=[{"fault": "out_of_memory", "steps": ["resize", "alert"]}]),
                agents(tools_image, 1, greedy, **limits),
                agents(tools_image, 1, greedy, "alone", **limits))

@@ -116,6 +116,7 @@ class Life {
         world_.crash_loop(pod);
         pod.containers[0].ended->reason = "OOMKilled";
         pod.containers[0].memory_limit_bytes = int64_t{64} << 20;
+        pod.containers[0].running = chance(50);
       }
       if (chance(2)) {
         pod.phase = "Pending";

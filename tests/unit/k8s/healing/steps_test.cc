@@ -47,6 +47,7 @@ class StepsTest : public testing::Test {
     world_.crash_loop(pod);
     pod.containers[0].ended->reason = "OOMKilled";
     pod.containers[0].memory_limit_bytes = limit_bytes;
+    pod.containers[0].running = true;
   }
   const IncidentRecord& first() const { return world_.incidents.begin()->second; }
 
@@ -124,6 +125,31 @@ TEST_F(StepsTest, AStatefulSetsSickPodIsTakenAwayAfterTheRollback) {
   EXPECT_EQ(World::steps_of(first()), "roll_back:verified");
 }
 
+TEST_F(StepsTest, AnIntendedStepIsDoneAlsoBetweenTwoCrashes) {
+  world_.set_policy(R"({"selector":{},"ladders":[{"fault":"crash_loop","steps":["reschedule"]}]})");
+  world_.crash_loop(pod_of("a", "new"));
+  world_.next_outcome = StepOutcome::kHeld;
+  world_.settle();
+  EXPECT_EQ(World::steps_of(first()), "reschedule:intended");
+  world_.pods["a"].containers.clear();
+  world_.next_outcome = StepOutcome::kDone;
+  world_.pass(5s);
+  EXPECT_THAT(world_.evicted, ElementsAre("a"));
+}
+
+TEST_F(StepsTest, ARollbackHasItsTimeBeforeItsIncidentIsJudged) {
+  world_.crash_loop(pod_of("a", "new"));
+  world_.pass(55s);
+  world_.settle();
+  world_.pods.erase("a");
+  pod_of("b", "old").ready = false;
+  world_.pass(4s);
+  EXPECT_TRUE(first().status.ended_at().empty());
+  world_.pods["b"].ready = true;
+  world_.pass(1s);
+  EXPECT_EQ(World::steps_of(first()), "roll_back:verified");
+}
+
 TEST_F(StepsTest, ADryRunSaysWhatItWouldRollBack) {
   world_.policies[0].spec.set_dry_run(true);
   world_.crash_loop(pod_of("a", "new"));
@@ -146,6 +172,20 @@ TEST_F(StepsTest, AMemoryLimitIsRaisedByTheFactorAndNotBeyondTheMaximum) {
   world_.settle();
   EXPECT_EQ(World::steps_of(first()), "resize:skipped resize:skipped alert:done");
   EXPECT_THAT(first().status.steps(0).message(), HasSubstr("the policy allows 128Mi"));
+}
+
+TEST_F(StepsTest, AMemoryLimitIsRaisedWhileTheContainerRunsOnly) {
+  PodFacts& pod = pod_of("a", "new");
+  out_of_memory(pod, 64 * mebibyte);
+  pod.containers[0].running = false;
+  world_.settle();
+  EXPECT_THAT(world_.resized, IsEmpty());
+  EXPECT_EQ(World::steps_of(first()), "resize:intended");
+  pod.containers[0] = {.name = "agent", .ready = true, .running = true};
+  pod.containers[0].memory_limit_bytes = 64 * mebibyte;
+  pod.ready = true;
+  world_.settle();
+  EXPECT_EQ(world_.resized.size(), 1u) << "before it is killed again";
 }
 
 TEST_F(StepsTest, AResizeThatWasDoneBeforeTheOperatorDiedIsNotRaisedFurther) {
