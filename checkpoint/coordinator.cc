@@ -126,4 +126,23 @@ void Coordinator::restore_latest(Done<RestoreReport> done) {
       std::move(done));
 }
 
+void Coordinator::restore(std::string id, Done<RestoreReport> done) {
+  if (running_cancelled_) running_cancelled_->store(true);
+  run<RestoreReport>(
+      [this, id = std::move(id)]() -> Result<RestoreReport> {
+        auto snapshot = find_snapshot(*store_, id);
+        if (!snapshot) return pass_on(snapshot);
+        const RestoreOptions options{.state_dir = options_.state_dir,
+                                     .file_system = options_.file_system,
+                                     .clock = options_.clock,
+                                     .set_owner = options_.set_owner};
+        return restore_snapshot(*store_, *snapshot, options);
+      },
+      std::move(done));
+}
+
+void Coordinator::list(Done<std::vector<SnapshotInfo>> done) {
+  run<std::vector<SnapshotInfo>>([this] { return store_->list(); }, std::move(done));
+}
+
 }  // namespace remora::checkpoint

@@ -66,6 +66,10 @@ class Coordinator {
   void check_state(Done<StateVerdict> done);
   // The newest intact snapshot; the state is set aside. The agent must not run.
   void restore_latest(Done<RestoreReport> done);
+  // The one with this id, or a beginning that only one has; kNotFound says what to do.
+  void restore(std::string id, Done<RestoreReport> done);
+  // What the store holds, oldest first.
+  void list(Done<std::vector<SnapshotInfo>> done);
 
  private:
   struct OpenKey {};

@@ -24,6 +24,10 @@ inline constexpr std::string_view pod_config_dir = "/etc/remora/config";
 inline constexpr std::string_view pod_config_key = "remora.yaml";
 inline constexpr std::string_view pod_store_dir = "/var/lib/remora";
 inline constexpr std::string_view pod_admin_socket = "/var/lib/remora/admin.sock";
+// A projected token of the pod's service account for the operator.
+inline constexpr std::string_view pod_link_dir = "/var/run/secrets/remora.dev/link";
+inline constexpr std::string_view pod_link_token = "/var/run/secrets/remora.dev/link/token";
+inline constexpr std::string_view link_audience = "remora.dev/link";
 inline constexpr std::string_view binary_path = "/usr/local/bin/remora";  // in the image
 
 // In the environment of each agent container: its own name, by which its processes are found.

@@ -6,6 +6,7 @@
 
 #include "k8s/healing/controller_look.h"
 #include "k8s/healing/records.h"
+#include "k8s/healing/sidecar_reports.h"
 #include "sidecar/base/log.h"
 
 namespace remora::k8s {
@@ -166,6 +167,24 @@ IncidentRecord* HealingController::find_incident(const std::string& namespace_na
   return found == incidents.end() ? nullptr : &found->second;
 }
 
+void HealingController::report(const std::string& namespace_name, SidecarReport report, Kept kept) {
+  Place& place = places_[namespace_name];
+  const std::string key = report_key(report);
+  if (place.reports.size() >= heal_reports_waiting_max && !place.reports.contains(key)) return;
+  metrics_.reports.add();
+  place.reports[key] = std::move(report);
+  place.kept[key] = std::move(kept);
+  look_soon(namespace_name);
+}
+
+void HealingController::acknowledge(Place& place, const std::vector<std::string>& kept) {
+  for (const std::string& key : kept) {
+    const auto report = place.reports.extract(key);
+    const auto tell = place.kept.extract(key);
+    tell.mapped()(report.mapped());
+  }
+}
+
 void HealingController::look_soon(const std::string& namespace_name) {
   queue_.add_after(namespace_name, gather);
 }
@@ -191,6 +210,7 @@ NamespaceView HealingController::view_of(const std::string& namespace_name,
   view.events = &place.events;
   view.namespace_budget = options_.namespace_budget;
   view.fleet_budget = options_.fleet_budget;
+  view.reports = &place.reports;
   view.out_of_date = out_of_date();
   view.now = loop_.clock().wall_now();
   view.fleet_steps.assign(static_cast<size_t>(steps_under_way_), view.now);
@@ -231,7 +251,7 @@ void HealingController::look(const std::string& namespace_name, WorkQueue::Done 
   const auto found = places_.find(namespace_name);
   if (found == places_.end()) return done({});
   Place& place = found->second;
-  if (place.policies.empty() && place.incidents.empty()) {
+  if (place.policies.empty() && place.incidents.empty() && place.reports.empty()) {
     if (place.pods.empty()) places_.erase(found);
     return done({});
   }
@@ -239,6 +259,7 @@ void HealingController::look(const std::string& namespace_name, WorkQueue::Done 
   forget_old(place);
   tell_people(namespace_name, place);
   const NamespacePlan plan = plan_namespace(view_of(namespace_name, place), place.memory);
+  acknowledge(place, plan.kept);
   auto look = std::make_shared<Look>();
   look->namespace_name = namespace_name;
   look->done = std::move(done);
@@ -306,7 +327,7 @@ void HealingController::act(const LookPtr& look, const OpenIncident& action) {
                                  {"summary", action.spec.summary()}});
     look->outcome.again_after = gather;
     const IncidentRecord* made = find_incident(look->namespace_name, action.name);
-    if (made != nullptr) tell(look, *made, "RemoraFault", action.spec.summary());
+    if (made != nullptr) tell(look, *made, action.reason, action.spec.summary());
   });
 }
 

@@ -25,6 +25,8 @@ namespace remora::k8s {
 // What happens within it is one look.
 inline constexpr int heal_gather_ms = 100;
 inline constexpr int heal_actions_per_look_max = 50;
+// Of one namespace, that wait to be kept; past it sidecars come again later.
+inline constexpr size_t heal_reports_waiting_max = 5'000;
 // Bookmarks come about once a minute; two may be missed.
 inline constexpr int heal_picture_age_ms_max = 150'000;
 
@@ -49,6 +51,11 @@ class HealingController {
   // What stands after the registry's own metrics, as they were rendered last.
   std::string policy_series() const { return metrics_.policy_series(); }
 
+  // kept is called once the report stands in an Incident; never for one that is given up: at the
+  // end of this, or past the limits. A report of the same key replaces it.
+  using Kept = std::function<void(const SidecarReport&)>;
+  void report(const std::string& namespace_name, SidecarReport report, Kept kept);
+
  private:
   struct Look;
   using LookPtr = std::shared_ptr<Look>;
@@ -59,11 +66,14 @@ class HealingController {
     std::map<std::string, PolicyMemory> memory;
     std::map<std::string, WorkloadFacts> workloads;  // by the owner of their pods
     std::map<std::string, PodEvents> events;         // by the UID of their pod
+    std::map<std::string, SidecarReport> reports;
+    std::map<std::string, Kept> kept;  // of the reports
   };
   void on_pod(const ObjectPtr& before, const ObjectPtr& after);
   void on_node(const ObjectPtr& before, const ObjectPtr& after);
   void on_policy(const ObjectPtr& before, const ObjectPtr& after);
   void on_incident(const ObjectPtr& before, const ObjectPtr& after);
+  void acknowledge(Place& place, const std::vector<std::string>& kept);
   void look_soon(const std::string& namespace_name);
   void look(const std::string& namespace_name, WorkQueue::Done done);
   void picture();

@@ -15,7 +15,7 @@ namespace {
 
 constexpr size_t message_bytes_max = 300;
 
-constexpr std::array<std::pair<FaultKind, std::string_view>, 7> kinds = {{
+constexpr std::array<std::pair<FaultKind, std::string_view>, 8> kinds = {{
     {FaultKind::kCrashLoop, "crash_loop"},
     {FaultKind::kOutOfMemory, "out_of_memory"},
     {FaultKind::kNodeUnready, "node_unready"},
@@ -23,6 +23,7 @@ constexpr std::array<std::pair<FaultKind, std::string_view>, 7> kinds = {{
     {FaultKind::kConfigError, "config_error"},
     {FaultKind::kVolumeError, "volume_error"},
     {FaultKind::kUnready, "unready"},
+    {FaultKind::kGaveUp, "gave_up"},
 }};
 
 const Json& empty_object() {

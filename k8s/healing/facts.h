@@ -90,6 +90,7 @@ enum class FaultKind {
   kConfigError,
   kVolumeError,
   kUnready,
+  kGaveUp,
 };
 // As in the schema: "crash_loop".
 std::string_view to_string(FaultKind kind);

@@ -30,6 +30,8 @@ const std::vector<BuiltIn>& built_in_ladders() {
       // Another node would find the same volume.
       {FaultKind::kVolumeError, {"wait", "alert"}},
       {FaultKind::kUnready, {"wait", "reschedule", "alert"}},
+      // The sidecar has waited and tried by itself.
+      {FaultKind::kGaveUp, {"reschedule", "alert"}},
   };
   return ladders;
 }

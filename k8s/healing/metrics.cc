@@ -33,6 +33,8 @@ HealingMetrics::HealingMetrics(MetricRegistry& registry)
                                "Containers whose memory limit was raised in place.")),
       failures(registry.counter("remora_operator_heal_failures_total",
                                 "Answers of the API server that healing could not use.")),
+      reports(registry.counter("remora_operator_sidecar_reports_total",
+                               "Reports of sidecars that were taken up.")),
       queue_depth(registry.gauge("remora_operator_work_queue_depth",
                                  "Namespaces that wait to be looked at.")),
       queue_oldest(registry.gauge("remora_operator_work_queue_oldest_seconds",

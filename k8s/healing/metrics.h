@@ -35,6 +35,7 @@ class HealingMetrics {
   Counter& rollbacks;
   Counter& resizes;
   Counter& failures;
+  Counter& reports;
   Gauge& queue_depth;
   Gauge& queue_oldest;  // seconds
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "k8s/healing/ladder.h"
+#include "k8s/healing/sidecar_reports.h"
 #include "k8s/resources/selector.h"
 
 namespace remora::k8s {
@@ -24,10 +25,8 @@ std::string short_hash(const std::string& text) {
 // The same for the same life of a pod, kind of fault and how often it had it before: an Incident
 // whose creation was not answered is found, not made twice.
 std::string incident_name(const PodFacts& pod, FaultKind kind, int before) {
-  constexpr size_t pod_characters_max = 200;
-  const std::string text =
-      pod.uid + "/" + std::string(to_string(kind)) + "/" + std::to_string(before);
-  return pod.name.substr(0, pod_characters_max) + "-" + short_hash(text);
+  return name_with_hash(
+      pod.name, pod.uid + "/" + std::string(to_string(kind)) + "/" + std::to_string(before));
 }
 
 bool is_open(const IncidentRecord& incident) { return incident.status.ended_at().empty(); }
@@ -50,7 +49,9 @@ class NamespacePlanner {
     for (const auto& [name, incident] : *view_.incidents) {
       taken_.insert(incident.status.replacement_uid());
     }
+    keep_reports();
     for (const auto& [name, incident] : *view_.incidents) {
+      if (written_.contains(name)) continue;  // looked at again with what is written now
       if (is_open(incident)) {
         plan_open(incident);
       } else {
@@ -186,6 +187,55 @@ class NamespacePlanner {
     }
   }
 
+  void keep_reports() {
+    if (view_.reports == nullptr) return;
+    for (const auto& [key, told] : *view_.reports) {
+      SidecarReport report = told;
+      const auto pod = view_.pods->find(report.pod.name());
+      if (pod != view_.pods->end() && pod->second.uid == report.pod.uid()) {
+        report.pod.set_node(pod->second.node);
+        report.pod.set_owner(pod->second.owner());
+      }
+      const auto policy = policy_of_.find(report.pod.name());
+      std::optional<HealAction> action =
+          keep_report(report, *view_.incidents,
+                      policy == policy_of_.end() ? "" : policy->second->policy->name, view_.now);
+      if (!action) {
+        plan_.kept.push_back(key);
+        continue;
+      }
+      const auto* update = std::get_if<UpdateIncident>(&*action);
+      // One at a time: each write goes by what was read.
+      const bool is_first = written_
+                                .insert(update != nullptr ? update->incident.name
+                                                          : std::get<OpenIncident>(*action).name)
+                                .second;
+      if (is_first) plan_.actions.push_back(std::move(*action));
+      settling_.insert(report.pod.uid());
+    }
+  }
+
+  // Both may have seen the same in the same moment; the plan's ladder is climbed once.
+  bool has_its_own(const std::string& uid, std::string_view kind) const {
+    return std::ranges::any_of(*view_.incidents, [&](const auto& each) {
+      const IncidentRecord& incident = each.second;
+      return is_open(incident) && incident.spec.pod().uid() == uid && incident.spec.fault() == kind;
+    });
+  }
+
+  // An open Incident of a sidecar's report, while its pod lives. False: it is in the sidecar's
+  // hands.
+  bool take_over(const IncidentRecord& incident, const PodFacts& pod,
+                 std::optional<PodFault>& fault) {
+    if (fault && has_its_own(pod.uid, to_string(fault->kind))) fault.reset();
+    if (fault) {
+      const auto beyond = fault_beyond_sidecar(incident, pod, fault);
+      if (beyond) open_faults_.insert(pod.uid + "/" + std::string(to_string(fault->kind)));
+    }
+    fault = fault_beyond_sidecar(incident, pod, fault);
+    return is_for_plan(incident, fault);
+  }
+
   void plan_open(const IncidentRecord& incident) {
     const auto found = view_.pods->find(incident.spec.pod().name());
     const bool lives = found != view_.pods->end() && found->second.uid == incident.spec.pod().uid();
@@ -197,8 +247,12 @@ class NamespacePlanner {
       if (const auto policy = policy_of_.find(pod->name); policy != policy_of_.end()) {
         state = policy->second;
       }
-      // Another incident's: of two open ones of a pod, each waits for the pod to be well.
-      if (fault && to_string(fault->kind) != incident.spec.fault()) state = nullptr;
+      if (is_sidecar_fault(incident.spec.fault())) {
+        if (!take_over(incident, *pod, fault)) return;
+      } else if (fault && to_string(fault->kind) != incident.spec.fault()) {
+        // Another incident's: of two open ones of a pod, each waits for the pod to be well.
+        state = nullptr;
+      }
       open_faults_.insert(pod->uid + "/" + incident.spec.fault());
     } else {
       state = state_named(incident.spec.policy());
@@ -235,6 +289,8 @@ class NamespacePlanner {
   void open_new_ones() {
     for (const auto& [name, fault] : faults_) {
       const PodFacts& pod = view_.pods->at(name);
+      // Its Incident is being written: what is seen now may belong there.
+      if (settling_.contains(pod.uid)) continue;
       const std::string key = pod.uid + "/" + std::string(to_string(fault.kind));
       if (open_faults_.contains(key)) continue;
       const auto before = std::ranges::count_if(*view_.incidents, [&](const auto& each) {
@@ -281,12 +337,18 @@ class NamespacePlanner {
   std::map<std::string, PolicyState*> policy_of_;  // by pod
   std::map<std::string, PodFault> faults_;         // by pod
   std::set<std::string> open_faults_;              // "uid/kind"
-  std::set<std::string> taken_;                    // UIDs of pods that replace one already
+  std::set<std::string> settling_;  // UIDs of pods with a report that is not kept yet
+  std::set<std::string> written_;   // Incidents that a report changes
+  std::set<std::string> taken_;     // UIDs of pods that replace one already
 };
 
 }  // namespace
 
 std::string drain_name(const std::string& policy) { return "remora-" + policy; }
+std::string name_with_hash(const std::string& prefix, const std::string& text) {
+  constexpr size_t prefix_characters_max = 200;
+  return prefix.substr(0, prefix_characters_max) + "-" + short_hash(text);
+}
 
 NamespacePlan plan_namespace(const NamespaceView& view,
                              std::map<std::string, PolicyMemory>& memory) {

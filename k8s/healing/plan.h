@@ -57,6 +57,14 @@ struct PolicyMemory {
   int64_t drain_generation = 0;             // from this state of the policy
 };
 
+// What a sidecar tells of its own pod.
+struct SidecarReport {
+  v1alpha1::PodReference pod;
+  std::string container;
+  std::string detected_at;
+  v1alpha1::SidecarHealing healing;
+};
+
 struct NamespaceView {
   std::string name;
   const std::map<std::string, PodFacts>* pods = nullptr;             // by name
@@ -70,13 +78,15 @@ struct NamespaceView {
   BudgetRule namespace_budget{};
   BudgetRule fleet_budget{};
   std::vector<WallTime> fleet_steps;  // of all namespaces, this one included
-  std::string out_of_date;            // why what is seen may be; empty: it isn't
+  const std::map<std::string, SidecarReport>* reports = nullptr;  // by key; null: none
+  std::string out_of_date;  // why what is seen may be; empty: it isn't
   WallTime now{};
 };
 
 struct OpenIncident {
   std::string name;
   v1alpha1::IncidentSpec spec;
+  std::string reason = "RemoraFault";  // of the Event that tells of it
 };
 struct UpdateIncident {
   IncidentRecord incident;  // as it is to be
@@ -137,12 +147,16 @@ using HealAction =
 
 struct NamespacePlan {
   std::vector<HealAction> actions;
+  std::vector<std::string> kept{};  // keys of reports that stand in an Incident
   std::optional<Duration> look_again{};
 };
 
 // memory is carried from one look at this namespace to the next, by policy name.
 NamespacePlan plan_namespace(const NamespaceView& view,
                              std::map<std::string, PolicyMemory>& memory);
+
+// prefix, as far as it fits, and a hash of text: the same in every build and process.
+std::string name_with_hash(const std::string& prefix, const std::string& text);
 
 // Of the PodDisruptionBudget of a policy.
 std::string drain_name(const std::string& policy);

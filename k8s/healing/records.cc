@@ -1,19 +1,18 @@
 #include "k8s/healing/records.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "k8s/api/pod_event.h"
 #include "k8s/resources/crds.h"
 #include "k8s/resources/message_json.h"
 
 namespace remora::k8s {
 namespace {
-
-constexpr size_t event_message_bytes_max = 1000;
-constexpr size_t event_name_bytes_max = 200;
 
 std::string api_version() {
   return std::string(resource_group) + "/" + std::string(resource_version);
@@ -92,7 +91,7 @@ std::string incident_text(const std::string& namespace_name, const OpenIncident&
 std::string incident_status_text(const IncidentRecord& incident) {
   Json status = write_message(incident.status);
   // A merge patch takes away only what it names.
-  for (const char* key : {"hold", "endedAt"}) {
+  for (const char* key : {"hold", "endedAt", "recoverySeconds"}) {
     if (!status.contains(key)) status[key] = nullptr;
   }
   return Json{{"metadata", {{"resourceVersion", incident.resource_version}}},
@@ -148,36 +147,26 @@ std::string incident_event(const std::string& namespace_name, const IncidentReco
   const v1alpha1::PodReference& pod = incident.spec.pod();
   const std::string what = incident.name + "/" + reason + "/" +
                            std::to_string(incident.status.steps_size()) + "/" + message;
-  const bool warns = reason == "RemoraFault" || reason == "RemoraAlert" || reason == "RemoraHeld";
-  const std::string time = format_time(now);
-  return Json{{"apiVersion", "v1"},
-              {"kind", "Event"},
-              {"metadata",
-               {{"name", pod.name().substr(0, event_name_bytes_max) + "." + hash_text(what)},
-                {"namespace", namespace_name}}},
-              {"involvedObject",
-               {{"apiVersion", "v1"},
-                {"kind", "Pod"},
-                {"namespace", namespace_name},
-                {"name", pod.name()},
-                {"uid", pod.uid()}}},
-              {"related",
-               {{"apiVersion", api_version()},
-                {"kind", "Incident"},
-                {"namespace", namespace_name},
-                {"name", incident.name},
-                {"uid", incident.uid}}},
-              {"reason", reason},
-              {"action", "Heal"},
-              {"message", message.substr(0, event_message_bytes_max)},
-              {"type", warns ? "Warning" : "Normal"},
-              {"count", 1},
-              {"firstTimestamp", time},
-              {"lastTimestamp", time},
-              {"source", {{"component", "remora-operator"}, {"host", instance}}},
-              {"reportingComponent", "remora-operator"},
-              {"reportingInstance", instance}}
-      .dump(-1, ' ', false, Json::error_handler_t::replace);
+  constexpr std::array<std::string_view, 5> warnings = {"RemoraFault", "RemoraAlert", "RemoraHeld",
+                                                        "RemoraFoundFault", "RemoraGaveUp"};
+  return pod_event_text(
+      {.namespace_name = namespace_name,
+       .name = pod_event_name(pod.name(), hash_text(what)),
+       .pod_name = pod.name(),
+       .pod_uid = pod.uid(),
+       .container = incident.spec.container(),
+       .related_version = api_version(),
+       .related_kind = "Incident",
+       .related_name = incident.name,
+       .related_uid = incident.uid,
+       .reason = reason,
+       .message = message,
+       .warns = std::ranges::find(warnings, reason) != warnings.end(),
+       .component = "remora-operator",
+       .host = instance,
+       .instance = instance,
+       .at_unix_s =
+           std::chrono::duration_cast<std::chrono::seconds>(now.time_since_epoch()).count()});
 }
 
 bool is_newer(const std::string& a, const std::string& b) {

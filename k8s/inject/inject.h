@@ -29,6 +29,12 @@ inline constexpr int kubernetes_minor_min = 29;  // of 1.x
 inline constexpr std::string_view sidecar_container = "remora";
 inline constexpr std::string_view intercept_container = "remora-intercept";
 
+// Where injected sidecars reach the operator.
+struct LinkTarget {
+  std::string address;      // HOST:PORT; empty: nowhere
+  std::string trusted_pem;  // whose certificates they are to believe
+};
+
 enum class PodSecurity { kPrivileged, kBaseline, kRestricted };
 
 // What a HealingPolicy sets in the pods that it selects.
@@ -57,6 +63,7 @@ struct InjectOptions {
   std::vector<std::string> later_volumes{};
   // Of the policy that selects the pod; null: none does.
   std::shared_ptr<const PolicyDefaults> policy{};
+  LinkTarget link{};
 };
 
 struct Patch {

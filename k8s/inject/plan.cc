@@ -347,6 +347,28 @@ void plan_entrances(Plan& plan) {
   }
 }
 
+// The name of the PersistentVolumeClaim that a volume of the pod's is; empty: it is none.
+std::string claim_of(const Plan& plan, const std::string& volume) {
+  const Json* named = find_named(find_array(plan.spec(), "volumes"), "name", volume);
+  const Json* claim = named == nullptr ? nullptr : find_object(*named, "persistentVolumeClaim");
+  return claim == nullptr ? std::string() : text_of(*claim, "claimName");
+}
+
+void plan_link(Plan& plan) {
+  if (plan.before) {
+    if (plan.before->has_link()) *plan.injected.mutable_link() = plan.before->link();
+    return;
+  }
+  const LinkTarget& target = plan.options.link;
+  if (target.address.empty() || target.trusted_pem.empty()) return;
+  config::Link& link = *plan.injected.mutable_link();
+  link.set_address(target.address);
+  link.set_trusted_pem(target.trusted_pem);
+  link.set_claim(plan.settings.snapshot_volume().empty()
+                     ? plan.settings.snapshot_claim()
+                     : claim_of(plan, plan.settings.snapshot_volume()));
+}
+
 void plan_before(Plan& plan) {
   const auto it = plan.annotations.find(config::injected_annotation);
   if (it == plan.annotations.end()) return;
@@ -393,6 +415,7 @@ void make_plan(Plan& plan) {
   check_ports(plan);
   exclude_others(plan);
   plan_entrances(plan);
+  plan_link(plan);
 }
 
 }  // namespace remora::k8s

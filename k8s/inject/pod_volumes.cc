@@ -15,6 +15,7 @@ constexpr size_t volume_name_bytes_max = 63;
 // How the API server's admission plugin ServiceAccount names its volume, and where it mounts it.
 constexpr std::string_view account_volume_prefix = "kube-api-access-";
 constexpr std::string_view account_token_path = "/var/run/secrets/kubernetes.io/serviceaccount";
+constexpr int link_token_life_s = 3'600;
 
 std::string plain_path(const std::string& text) {
   std::string path = std::filesystem::path(text).lexically_normal().string();
@@ -57,6 +58,7 @@ class VolumePlanner {
     add_pod_info();
     add_config_map();
     add_store();
+    add_link();
     for (size_t i = 0; i < plan_.agents.size(); ++i) add_state(i);
     return std::move(volumes_);
   }
@@ -105,6 +107,18 @@ class VolumePlanner {
     }
     volumes_.pod.push_back(std::move(volume));
     volumes_.sidecar.push_back(mount("remora-store", config::pod_store_dir, false));
+  }
+
+  // The kubelet renews it at four fifths of its life.
+  void add_link() {
+    if (!plan_.injected.has_link()) return;
+    const Json token = {{"serviceAccountToken",
+                         {{"audience", config::link_audience},
+                          {"expirationSeconds", link_token_life_s},
+                          {"path", "token"}}}};
+    volumes_.pod.push_back(
+        {{"name", "remora-link"}, {"projected", {{"sources", Json::array({token})}}}});
+    volumes_.sidecar.push_back(mount("remora-link", config::pod_link_dir, true));
   }
 
   void add_state(size_t index) {

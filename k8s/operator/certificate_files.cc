@@ -40,6 +40,8 @@ void CertificateFiles::look() {
 Result<void> CertificateFiles::read() {
   Result<std::string> certificate = config::read_file(directory_ + "/tls.crt", file_bytes_max);
   if (!certificate) return std::unexpected(std::move(certificate.error()));
+  // Without it no sidecar can be told whom to believe in, and nothing else is missing.
+  trusted_pem_ = config::read_file(directory_ + "/ca.crt", file_bytes_max).value_or(std::string());
   Result<std::string> key = config::read_file(directory_ + "/tls.key", file_bytes_max);
   if (!key) return std::unexpected(std::move(key.error()));
   if (tls_ && *certificate == identity_.certificate_pem && *key == identity_.private_key_pem) {
@@ -48,8 +50,11 @@ Result<void> CertificateFiles::read() {
   TlsServerIdentity identity{std::move(*certificate), std::move(*key)};
   auto context = make_tls_server_context(identity);
   if (!context) return std::unexpected(std::move(context.error()).with_context(directory_));
+  auto link_context = make_tls_server_context(identity, {"h2"});
+  if (!link_context) return std::unexpected(std::move(link_context.error()));
   identity_ = std::move(identity);
   tls_ = std::move(*context);
+  link_tls_ = std::move(*link_context);
   if (const Result<Validity> validity = validity_of(identity_.certificate_pem)) {
     expiry_.set(static_cast<double>(validity->not_after_unix_s));
     log_info("certificate_served",

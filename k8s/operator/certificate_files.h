@@ -1,6 +1,7 @@
-// A certificate that somebody else keeps, such as cert-manager: tls.crt and tls.key of a mounted
-// Secret, read again every certificate_poll_ms. What can't be read leaves the last good one in
-// force. The caBundle is the business of whoever keeps the certificate.
+// A certificate that somebody else keeps, such as cert-manager: tls.crt, tls.key and (for the
+// link with sidecars) ca.crt of a mounted Secret, read again every certificate_poll_ms. What can't
+// be read leaves the last good one in force. The caBundle is the business of whoever keeps the
+// certificate.
 #pragma once
 
 #include <string>
@@ -18,6 +19,8 @@ class CertificateFiles final : public ServedCertificate {
   void start();
 
   std::shared_ptr<const TlsContext> tls() const override { return tls_; }
+  std::shared_ptr<const TlsContext> link_tls() const override { return link_tls_; }
+  std::string trusted_pem() const override { return trusted_pem_; }
   const std::string& obstacle() const override { return obstacle_; }
 
  private:
@@ -30,6 +33,8 @@ class CertificateFiles final : public ServedCertificate {
   Task serving_;
   TlsServerIdentity identity_;
   std::shared_ptr<const TlsContext> tls_;
+  std::shared_ptr<const TlsContext> link_tls_;
+  std::string trusted_pem_;
   std::string obstacle_ = "the certificate has not been read yet";
   std::string trouble_;  // logged
   Subscription next_;

@@ -159,6 +159,14 @@ std::vector<std::string> CertificateKeeper::wanted_authorities() {
   return wanted;
 }
 
+// Authorities that replicas may serve certificates of, now and next.
+std::string CertificateKeeper::trusted_pem() const {
+  std::string pem;
+  for (const std::string& one : authorities_of(identity_)) pem += one;
+  if (pem.find(served_issuer_) == std::string::npos) pem += served_issuer_;
+  return pem;
+}
+
 // True when the Secret's certificate is the one that is served.
 bool CertificateKeeper::serve_when_trusted() {
   if (identity_.server == served_) return tls_ != nullptr;
@@ -171,7 +179,10 @@ bool CertificateKeeper::serve_when_trusted() {
     log_error("certificate_unusable", {{"error", context.error().message}});
     return false;
   }
+  auto link_context = make_tls_server_context(
+      {identity_.server.certificate_pem, identity_.server.private_key_pem}, {"h2"});
   tls_ = std::move(*context);
+  if (link_context) link_tls_ = std::move(*link_context);
   if (!served_issuer_.empty() && served_issuer_ != issuer) {
     retired_.emplace_back(served_issuer_, loop_.now());
   }

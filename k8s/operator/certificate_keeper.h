@@ -50,6 +50,8 @@ class CertificateKeeper final : public ServedCertificate {
   void start();
 
   std::shared_ptr<const TlsContext> tls() const override { return tls_; }
+  std::shared_ptr<const TlsContext> link_tls() const override { return link_tls_; }
+  std::string trusted_pem() const override;
   const std::string& obstacle() const override { return obstacle_; }
 
  private:
@@ -85,6 +87,7 @@ class CertificateKeeper final : public ServedCertificate {
   CertifiedKey served_;       // what tls_ is made of
   std::string served_issuer_;
   std::shared_ptr<const TlsContext> tls_;
+  std::shared_ptr<const TlsContext> link_tls_;
   // Issuers of what was served before: other replicas may serve it a little longer.
   std::vector<std::pair<std::string, MonotonicTime>> retired_;
   TrustTimes trust_;

@@ -50,6 +50,8 @@ struct Arguments {
   int fleet_steps_max = 20;
   int64_t steps_window_s = 600;
   int64_t storm_cool_down_s = 300;
+  std::string link_listen;
+  std::string link_address;
 };
 
 int fail(const Error& error) {
@@ -90,6 +92,23 @@ Result<void> add_alert_target(const char* option, const char* name, const std::s
   if (is_alertmanager) path += "/api/v2/alerts";
   options.alerts.push_back(
       {.name = name, .url = *parsed, .path = path.empty() ? "/" : path, .token_file = token_file});
+  return {};
+}
+
+Result<void> set_link(const Arguments& arguments, OperatorOptions& options) {
+  if (arguments.link_listen.empty()) return {};
+  Result<SocketAddress> listen = parse_socket_address(arguments.link_listen);
+  if (!listen) return std::unexpected(std::move(listen.error()).with_context("--link-listen"));
+  if (!arguments.heal) {
+    return make_error(ErrorCode::kInvalidArgument, ErrorSource::kConfig,
+                      "--link-listen: what sidecars say is kept in Incidents; add --heal");
+  }
+  options.link_listen = *listen;
+  options.link_address = arguments.link_address;
+  if (options.link_address.empty()) {
+    options.link_address =
+        options.service + "." + options.namespace_name + ".svc:" + std::to_string(listen->port());
+  }
   return {};
 }
 
@@ -135,6 +154,9 @@ Result<OperatorOptions> options_of(const Arguments& arguments) {
                           .cool_down = std::chrono::seconds(arguments.storm_cool_down_s)};
   options.namespace_budget = options.fleet_budget;
   options.namespace_budget.steps_max = arguments.namespace_steps_max;
+  if (Result<void> link = set_link(arguments, options); !link) {
+    return std::unexpected(std::move(link.error()));
+  }
   options.certificate_life_s = arguments.certificate_days * day_s;
   return options;
 }
@@ -160,6 +182,19 @@ std::string check_name(const std::string& name) {
 
 std::string check_host(const std::string& host) {
   return make_socket_address(host, 0) ? std::string() : check_name(host);
+}
+
+void add_link_options(CLI::App& command, Arguments& arguments) {
+  command
+      .add_option("--link-listen", arguments.link_listen,
+                  "ADDRESS:PORT where the sidecars of injected pods report (gRPC over TLS); only "
+                  "with --heal; default: nowhere")
+      ->type_name("ADDRESS:PORT");
+  command
+      .add_option("--link-address", arguments.link_address,
+                  "HOST:PORT by which they call it, HOST one of the certificate's names; default: "
+                  "the Service and that port")
+      ->type_name("HOST:PORT");
 }
 
 }  // namespace
@@ -256,6 +291,7 @@ void add_operator_command(CLI::App& app, int& exit_code) {
   command->add_flag("--heal", arguments->heal,
                     "Heal pods as the HealingPolicies of their namespaces say; one replica at a "
                     "time does. Needs k8s/manifests/healing");
+  add_link_options(*command, *arguments);
   add_name("--lease", arguments->lease, "Lease by which the replicas elect the one that heals");
   add_budget_options(*command, *arguments);
   add_alert_options(*command, *arguments);

@@ -74,6 +74,12 @@ void Operator::make_webhook() {
       return policies_->find(namespace_name, labels);
     };
   }
+  if (options_.link_listen) {
+    webhook.link = [this] {
+      return LinkTarget{.address = options_.link_address,
+                        .trusted_pem = certificate_->trusted_pem()};
+    };
+  }
   webhook_ = std::make_unique<WebhookService>(loop_, registry_, *namespaces_, std::move(webhook));
 }
 
@@ -123,7 +129,7 @@ void Operator::make_healing() {
                         .identity = options_.identity,
                         .seed = options_.seed};
   leader_ = std::make_unique<Leader>(
-      loop_, *client_, std::move(options), [this] { healing_->start(); }, [this] { lost_lead(); });
+      loop_, *client_, std::move(options), [this] { lead(); }, [this] { lost_lead(); });
   healing_ = std::make_unique<HealingController>(
       loop_, *client_,
       HealingOptions{.namespace_budget = options_.namespace_budget,
@@ -135,6 +141,7 @@ void Operator::make_healing() {
       registry_);
   Gauge& leads = registry_.gauge("remora_operator_leader", "1 when this replica heals.");
   registry_.on_collect([this, &leads] { leads.set(leader_->leads() ? 1 : 0); });
+  if (options_.link_listen) make_link();
   leader_->start();
 }
 
@@ -168,6 +175,47 @@ Result<void> Operator::make_alerts() {
   alerts_ =
       std::make_unique<AlertSender>(loop_, std::move(receivers), registry_, options_.seed + 4);
   return {};
+}
+
+void Operator::make_link() {
+  desk_ = std::make_unique<Desk>(
+      loop_, *client_, *healing_,
+      Desk::Options{.leads = [this] { return leader_->leads(); },
+                    .trusted_pem = [this] { return certificate_->trusted_pem(); },
+                    .seed = options_.seed},
+      registry_);
+  catalogue_ = std::make_unique<Catalogue>(
+      loop_, *client_,
+      CatalogueOptions{
+          .may_write = [this] { return leader_->may_write(); },
+          .send = [this](const std::string& uid,
+                         const link::v1::Command& command) { desk_->send(uid, command); },
+          .seed = options_.seed},
+      registry_);
+  desk_->set_catalogue(*catalogue_);
+  Gauge& connected =
+      registry_.gauge("remora_operator_sidecars", "Sidecars that are connected to this replica.");
+  registry_.on_collect(
+      [this, &connected] { connected.set(static_cast<double>(desk_->connected())); });
+}
+
+void Operator::lead() {
+  healing_->start();
+  if (catalogue_) catalogue_->start();
+}
+
+// There is a certificate for the first time.
+void Operator::open_link() {
+  Result<std::unique_ptr<link::Server>> server = link::Server::start(
+      loop_, {.listen = *options_.link_listen, .tls = [this] { return certificate_->link_tls(); }},
+      [this](link::Call& call) { return desk_->receive(call); });
+  if (!server) {
+    log_error("link_port_busy", {{"error", server.error().message}});
+    exit_code_ = 1;
+    return loop_.stop();
+  }
+  link_ = std::move(*server);
+  log_info("listening", {{"listener", "link"}, {"address", link_->address().to_string()}});
 }
 
 // Nothing more is written in its name; a new process begins with a new picture.
@@ -225,6 +273,7 @@ void Operator::serve() {
     return leave();
   }
   log_info("listening", {{"listener", "webhook"}, {"address", webhook_->address().to_string()}});
+  if (desk_) open_link();
 }
 
 void Operator::ask_version() {
@@ -262,6 +311,7 @@ void Operator::leave() {
   const bool serves = webhook_->serves();
   if (std::exchange(leaving_, true)) return serves ? drain() : loop_.stop();
   // Given back, so that another replica need not wait for it to run out.
+  if (link_ != nullptr) link_->retire();
   if (leader_ != nullptr) {
     leader_->resign([this, serves] {
       if (!serves) loop_.stop();

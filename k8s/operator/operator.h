@@ -3,16 +3,20 @@
 // With --heal the replicas elect one that also heals pods; one that loses the lead ends with exit
 // code 1, after it has served the webhook's callers as at any other end.
 //
+// With a link it also hears the sidecars: all replicas take calls, the one that heals answers.
+//
 // It begins with what it needs to answer, in this order: the namespaces' labels, a certificate, the
 // webhook. It ends on SIGTERM or SIGINT: not ready at once, served on for leave_ms, so that nobody
 // calls any more, then the requests in progress are answered. A second signal leaves at once.
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "config/gateway.h"
+#include "k8s/agents/desk.h"
 #include "k8s/healing/controller.h"
 #include "k8s/lease/leader.h"
 #include "k8s/operator/reconciler.h"
@@ -60,6 +64,8 @@ struct OperatorOptions {
   std::string alert_ca_file;
   SocketAddress listen;
   SocketAddress metrics_listen;
+  std::optional<SocketAddress> link_listen;  // only with heal
+  std::string link_address;                  // HOST:PORT by which sidecars call it
 };
 
 class Operator {
@@ -78,6 +84,9 @@ class Operator {
   void make_reconciler();
   void make_healing();
   Result<void> make_alerts();
+  void make_link();
+  void open_link();
+  void lead();
   void lost_lead();
   void watch_signals();
   void serve();
@@ -102,6 +111,9 @@ class Operator {
   std::unique_ptr<AlertSender> alerts_;
   std::unique_ptr<Leader> leader_;
   std::unique_ptr<HealingController> healing_;  // of the leader only
+  std::unique_ptr<Catalogue> catalogue_;        // the same
+  std::unique_ptr<Desk> desk_;
+  std::unique_ptr<link::Server> link_;  // once there is a certificate
   std::unique_ptr<ApiCall> version_call_;
   Subscription version_timer_;
   Subscription leave_timer_;

@@ -13,6 +13,10 @@ class ServedCertificate {
   virtual ~ServedCertificate() = default;
   // For the next connection; null as long as there has never been one.
   virtual std::shared_ptr<const TlsContext> tls() const = 0;
+  // The same for the link with sidecars, which is HTTP/2.
+  virtual std::shared_ptr<const TlsContext> link_tls() const = 0;
+  // Whom to believe in, for those who call us, in PEM; empty: it is not known.
+  virtual std::string trusted_pem() const = 0;
   // What keeps the API server from calling us, in words; empty when nothing does.
   virtual const std::string& obstacle() const = 0;
 };

@@ -4,17 +4,11 @@
 #include <nlohmann/json.hpp>
 
 #include "config/pod.h"
+#include "k8s/api/pod_event.h"
 #include "k8s/inject/json_view.h"
-#include "sidecar/base/rfc3339.h"
 
 namespace remora::k8s {
 namespace {
-
-// Of an Event (core/v1 validation).
-constexpr size_t message_bytes_max = 1024;
-// Kubernetes' names of objects have at most 253 bytes; the UID and a dot have 37.
-constexpr size_t pod_name_bytes_max = 200;
-constexpr std::string_view component = "remora-operator";
 
 bool is_over(const Json& pod, const Json& metadata) {
   const Json* status = find_object(pod, "status");
@@ -43,13 +37,6 @@ std::string reason_of(const InjectResult& result) {
   return text;
 }
 
-// A name's beginning must be a name again.
-std::string beginning(std::string name) {
-  if (name.size() > pod_name_bytes_max) name.resize(pod_name_bytes_max);
-  while (!name.empty() && (name.back() == '.' || name.back() == '-')) name.pop_back();
-  return name;
-}
-
 }  // namespace
 
 std::optional<UninjectedPod> find_uninjected(const Json& pod, const InjectOptions& options) {
@@ -61,35 +48,22 @@ std::optional<UninjectedPod> find_uninjected(const Json& pod, const InjectOption
                       .resource_version = text_of(*metadata, "resourceVersion"),
                       .why = reason_of(inject_pod(pod, options))};
   if (found.name.empty() || found.uid.empty() || found.why.empty()) return {};
-  if (found.why.size() > message_bytes_max) found.why.resize(message_bytes_max);
   return found;
 }
 
 std::string uninjected_event(const UninjectedPod& pod, int64_t now_unix_s,
                              std::string_view instance) {
-  const std::string now = rfc3339(now_unix_s);
-  const Json event = {
-      {"apiVersion", "v1"},
-      {"kind", "Event"},
-      {"metadata",
-       {{"name", beginning(pod.name) + "." + pod.uid}, {"namespace", pod.namespace_name}}},
-      {"involvedObject",
-       {{"apiVersion", "v1"},
-        {"kind", "Pod"},
-        {"name", pod.name},
-        {"namespace", pod.namespace_name},
-        {"uid", pod.uid},
-        {"resourceVersion", pod.resource_version}}},
-      {"type", "Warning"},
-      {"reason", "RemoraMissing"},
-      {"message", pod.why},
-      {"source", {{"component", component}}},
-      {"reportingComponent", component},
-      {"reportingInstance", instance},
-      {"firstTimestamp", now},
-      {"lastTimestamp", now},
-      {"count", 1}};
-  return event.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return pod_event_text({.namespace_name = pod.namespace_name,
+                         .name = pod_event_name(pod.name, pod.uid),
+                         .pod_name = pod.name,
+                         .pod_uid = pod.uid,
+                         .pod_version = pod.resource_version,
+                         .reason = "RemoraMissing",
+                         .message = pod.why,
+                         .warns = true,
+                         .component = "remora-operator",
+                         .instance = std::string(instance),
+                         .at_unix_s = now_unix_s});
 }
 
 }  // namespace remora::k8s

@@ -45,6 +45,8 @@ struct WebhookOptions {
       policy_for{};
   // What keeps us from being called; empty: ready.
   std::function<std::string()> obstacle;
+  // Where sidecars are to report, as of now.
+  std::function<LinkTarget()> link = [] { return LinkTarget{}; };
 };
 
 // /healthz and /readyz; nothing for other paths.

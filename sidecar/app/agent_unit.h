@@ -98,6 +98,8 @@ class AgentUnit final : GateControl, DrainControl, RequestObserver {
   std::vector<InboundCapture::Route> capture_routes() const;
   bool has_snapshots() const { return snapshots_ != nullptr; }
   void take_snapshot(AdminDone done) { snapshots_->take("manual", std::move(done)); }
+  Snapshots* snapshots() const { return snapshots_.get(); }  // null: it has none
+  void order(AgentOrder order) { supervisor_->order(std::move(order)); }
   // Each as a JSON object, oldest first.
   Result<std::vector<std::string>> incidents() const;
   void collect_metrics();

@@ -22,6 +22,16 @@
 
 namespace remora {
 
+// Where the operator hears this sidecar.
+struct AppLink {
+  std::string host;
+  uint16_t port = 0;
+  std::string trusted_pem;
+  std::string claim;  // of the store; empty: the store goes with the pod
+  std::string token_file;
+  bool is_redirected = false;  // the pod's traffic is: ours must be told from it
+};
+
 // A whole configuration, as it was loaded or reloaded.
 struct AppConfig {
   config::Config shared;         // of admin and log
@@ -29,6 +39,7 @@ struct AppConfig {
   // Where all agents' callers arrive; none: each agent's own inbound.listen.
   std::optional<SocketAddress> capture;
   std::optional<OutboundOptions> outbound;
+  std::optional<AppLink> link{};  // of a pod
   // Not empty: this is the last good one, and why the newest is not taken.
   std::string refused{};
   std::string yaml;  // what is in force, secrets redacted
@@ -59,6 +70,7 @@ class App {
 
   // For what a role adds. All on the loop's thread.
   Loop& loop() { return loop_; }
+  EventLoop& event_loop() { return loop_; }
   const std::vector<std::unique_ptr<AgentUnit>>& units() const { return units_; }
   AdminReadiness readiness() const;
   // Whether all agents may begin: their state was checked, and restored where that was needed.

@@ -9,7 +9,9 @@
 #include <sys/stat.h>
 
 #include "config/annotations.h"
+#include "config/pod.h"
 #include "config/read_file.h"
+#include "config/scalar.h"
 #include "sidecar/app/command.h"
 #include "sidecar/net/tcp.h"
 
@@ -76,6 +78,21 @@ Result<void> set_interception(const config::Interception& interception, AppConfi
   return {};
 }
 
+// HOST:PORT; the injection writes no other.
+void set_link(const config::Injected& injected, AppConfig& config) {
+  const std::string& address = injected.link().address();
+  const size_t colon = address.rfind(':');
+  if (colon == std::string::npos || colon == 0) return;
+  const config::Parsed<int64_t> port = config::parse_integer(address.substr(colon + 1));
+  if (!port || *port < 1 || *port > 65535) return;
+  config.link = AppLink{.host = address.substr(0, colon),
+                        .port = static_cast<uint16_t>(*port),
+                        .trusted_pem = injected.link().trusted_pem(),
+                        .claim = injected.link().claim(),
+                        .token_file = std::string(config::pod_link_token),
+                        .is_redirected = injected.interception().mode() == "transparent"};
+}
+
 // An annotation that is changed in a running pod passes no admission.
 Result<void> check_names(const config::Annotations& annotations, const config::Injected& injected) {
   std::vector<std::string> agents;
@@ -130,6 +147,7 @@ Result<AppConfig> load_from(const PodSources& sources) {
     if (Result<void> set = set_interception(injected->interception(), *all); !set) {
       return std::unexpected(std::move(set.error()));
     }
+    set_link(*injected, *all);
     return std::move(*all);
   }
   return make_error(ErrorCode::kInvalidArgument, ErrorSource::kConfig,

@@ -3,37 +3,32 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include <fmt/format.h>
 
+#include "k8s/api/pod_event.h"
 #include "k8s/api/problem.h"
 #include "k8s/api/server.h"
 #include "sidecar/base/log.h"
-#include "sidecar/base/rfc3339.h"
 
 namespace remora {
 namespace {
 
-// Of an Event (core/v1 validation).
-constexpr size_t message_bytes_max = 1024;
-constexpr std::string_view component = "remora-sidecar";
-
 struct Telling {
   std::string_view reason;
-  std::string_view type;
+  bool warns;
   std::string message;
 };
 
 Telling telling_of(std::string_view agent, const Incident& incident) {
   const std::string what =
       fmt::format("container {}: {}: {}", agent, fault_kind_name(incident.fault), incident.summary);
-  if (incident.status == IncidentStatus::kOpen) return {"RemoraFoundFault", "Warning", what};
-  if (incident.closed_reason == ClosedReason::kGaveUp) return {"RemoraGaveUp", "Warning", what};
+  if (incident.status == IncidentStatus::kOpen) return {"RemoraFoundFault", true, what};
+  if (incident.closed_reason == ClosedReason::kGaveUp) return {"RemoraGaveUp", true, what};
   if (incident.closed_reason != ClosedReason::kRecovered) return {};
   const std::optional<double> took = incident.mttr_s();
-  return {"RemoraHealed", "Normal",
+  return {"RemoraHealed", false,
           took ? fmt::format("{}; ready {:.1f} s after its first sign", what, *took) : what};
 }
 
@@ -59,30 +54,18 @@ Result<PodIdentity> pod_identity_from_environment() {
 
 std::string pod_event(const PodIdentity& pod, std::string_view agent, const Incident& incident,
                       int64_t unix_s) {
-  Telling telling = telling_of(agent, incident);
-  if (telling.message.size() > message_bytes_max) telling.message.resize(message_bytes_max);
-  const std::string now = rfc3339(unix_s);
-  const nlohmann::ordered_json event = {
-      {"apiVersion", "v1"},
-      {"kind", "Event"},
-      {"metadata", {{"generateName", "remora-"}, {"namespace", pod.namespace_name}}},
-      {"involvedObject",
-       {{"apiVersion", "v1"},
-        {"kind", "Pod"},
-        {"name", pod.name},
-        {"namespace", pod.namespace_name},
-        {"uid", pod.uid},
-        {"fieldPath", fmt::format("spec.containers{{{}}}", agent)}}},
-      {"reason", telling.reason},
-      {"message", telling.message},
-      {"type", telling.type},
-      {"firstTimestamp", now},
-      {"lastTimestamp", now},
-      {"count", 1},
-      {"source", {{"component", component}, {"host", pod.node}}},
-      {"reportingComponent", component},
-      {"reportingInstance", pod.name}};
-  return event.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+  const Telling telling = telling_of(agent, incident);
+  return k8s::pod_event_text({.namespace_name = pod.namespace_name,
+                              .pod_name = pod.name,
+                              .pod_uid = pod.uid,
+                              .container = std::string(agent),
+                              .reason = std::string(telling.reason),
+                              .message = telling.message,
+                              .warns = telling.warns,
+                              .component = "remora-sidecar",
+                              .host = pod.node,
+                              .instance = pod.name,
+                              .at_unix_s = unix_s});
 }
 
 PodEvents::PodEvents(Loop& loop, std::unique_ptr<k8s::ApiClient> client, PodIdentity pod)

@@ -7,6 +7,7 @@
 #include "config/isolated_load.h"
 #include "sidecar/app/app.h"
 #include "sidecar/app/command.h"
+#include "sidecar/app/operator_link.h"
 #include "sidecar/app/pod_config.h"
 #include "sidecar/app/pod_endpoints.h"
 #include "sidecar/app/pod_events.h"
@@ -28,6 +29,7 @@ struct SidecarArguments {
   std::string admin;
   std::string proxy_port;
   std::string health_listen;
+  std::string operator_token;
 };
 
 std::vector<config::Override> overrides_of(const SidecarArguments& arguments) {
@@ -101,6 +103,8 @@ int run(const SidecarArguments& arguments) {
   }
   if (!arguments.config_file.empty()) role.watched_files.push_back(arguments.config_file);
   role.stays = true;
+  std::optional<AppLink> link = config->link;
+  if (link && !arguments.operator_token.empty()) link->token_file = arguments.operator_token;
   const bool tells_events = !arguments.pod_info.empty() && config->shared.pod().events();
   role.leave_delay = config::to_duration(config->shared.inbound().timeouts().drain_delay());
   Result<std::unique_ptr<App>> app = App::create(std::move(*config), std::move(role));
@@ -110,16 +114,20 @@ int run(const SidecarArguments& arguments) {
     return report_failure(std::move(endpoints.error()).with_context("--health-listen"),
                           exit_failed);
   }
-  std::unique_ptr<PodEvents> events = tells_events ? open_pod_events((*app)->loop()) : nullptr;
-  if (events) {
-    (*app)->tell_incidents([&events](std::string_view agent, const Incident& incident) {
-      events->tell(agent, incident);
-    });
-  }
+  // The operator tells the pod's Events, too.
+  std::unique_ptr<PodEvents> events =
+      tells_events && !link ? open_pod_events((*app)->loop()) : nullptr;
+  auto operator_link = link ? std::make_unique<OperatorLink>(**app, *link) : nullptr;
+  (*app)->tell_incidents([&](std::string_view agent, const Incident& incident) {
+    if (events) events->tell(agent, incident);
+    if (operator_link) operator_link->tell(agent, incident);
+  });
+  if (operator_link) operator_link->start();
   log_info("listening", {{"listener", "health"}, {"address", (*endpoints)->address().to_string()}});
   static_cast<void>((*app)->run());
   (*app)->tell_incidents({});
   events.reset();
+  operator_link.reset();
   endpoints->reset();
   app->reset();
   flush_log();
@@ -144,6 +152,9 @@ void add_sidecar_command(CLI::App& app, int& exit_code) {
   command->add_option("--admin", arguments->admin, "Path of the admin socket");
   command->add_option("--outbound-proxy-port", arguments->proxy_port,
                       "Loopback port of an HTTP proxy for the agent (HTTP_PROXY)");
+  command->add_option("--operator-token", arguments->operator_token,
+                      "File with the token for the operator; default: the one that the injection "
+                      "has mounted");
   command
       ->add_option("--health-listen", arguments->health_listen,
                    "ADDRESS:PORT for the kubelet's probes and hooks")

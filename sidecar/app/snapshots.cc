@@ -91,6 +91,7 @@ std::string Snapshots::on_taken(const checkpoint::TakeResult& result) {
              .last_at_unix_ns = capture.snapshot.record.taken_at_unix_ns,
              .last_outcome = capture.unchanged ? "unchanged" : "stored",
              .last_error = {}};
+  if (!capture.unchanged && changed_) changed_();
   if (!capture.unchanged) {
     log_info("snapshot", {{"id", capture.snapshot.id},
                           {"reason", capture.snapshot.record.reason},
@@ -128,24 +129,29 @@ void Snapshots::check_state(std::move_only_function<void(Result<StateCheck>)> do
       });
 }
 
-void Snapshots::restore_latest(std::move_only_function<void(Result<RestoredSnapshot>)> done) {
-  coordinator_->restore_latest(
-      [done = std::move(done)](Result<checkpoint::RestoreReport> report) mutable {
-        if (!report) {
-          done(std::unexpected(std::move(report.error())));
-          return;
-        }
-        log_info("snapshot_restored", {{"id", report->snapshot.id},
-                                       {"files", report->files},
-                                       {"bytes", report->bytes},
-                                       {"set_aside", report->set_aside},
-                                       {"duration_s", to_seconds(report->took)}});
-        for (const std::string& damaged : report->passed_over) {
-          log_warn("snapshot_damaged", {{"snapshot", damaged}});
-        }
-        done(RestoredSnapshot{.id = report->snapshot.id,
-                              .taken_at_unix_ns = report->snapshot.record.taken_at_unix_ns});
-      });
+void Snapshots::restore(const std::string& id,
+                        std::move_only_function<void(Result<RestoredSnapshot>)> done) {
+  auto restored = [done = std::move(done)](Result<checkpoint::RestoreReport> report) mutable {
+    if (!report) {
+      done(std::unexpected(std::move(report.error())));
+      return;
+    }
+    log_info("snapshot_restored", {{"id", report->snapshot.id},
+                                   {"files", report->files},
+                                   {"bytes", report->bytes},
+                                   {"set_aside", report->set_aside},
+                                   {"duration_s", to_seconds(report->took)}});
+    for (const std::string& damaged : report->passed_over) {
+      log_warn("snapshot_damaged", {{"snapshot", damaged}});
+    }
+    done(RestoredSnapshot{.id = report->snapshot.id,
+                          .taken_at_unix_ns = report->snapshot.record.taken_at_unix_ns});
+  };
+  if (id.empty()) {
+    coordinator_->restore_latest(std::move(restored));
+  } else {
+    coordinator_->restore(id, std::move(restored));
+  }
 }
 
 }  // namespace remora

@@ -2,8 +2,10 @@
 // one at the end, and what healing asks of its state (StateKeeper).
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include <sys/types.h>
 
@@ -29,11 +31,18 @@ class Snapshots final : public StateKeeper {
   void set_interval(Duration interval) { interval_ = interval; }
 
   void take(const std::string& reason, AdminDone done);
+  // What the store holds, oldest first; done is posted.
+  void list(checkpoint::Coordinator::Done<std::vector<checkpoint::SnapshotInfo>> done) {
+    coordinator_->list(std::move(done));
+  }
+  // Called when the store may hold others than before.
+  void on_change(std::function<void()> changed) { changed_ = std::move(changed); }
   const AdminSnapshots& status() const { return status_; }
 
   // StateKeeper
   void check_state(std::move_only_function<void(Result<StateCheck>)> done) override;
-  void restore_latest(std::move_only_function<void(Result<RestoredSnapshot>)> done) override;
+  void restore(const std::string& id,
+               std::move_only_function<void(Result<RestoredSnapshot>)> done) override;
 
  private:
   Snapshots(Loop& loop, Duration interval, AgentMetrics& metrics);
@@ -46,6 +55,7 @@ class Snapshots final : public StateKeeper {
   pid_t agent_ = 0;
   bool serving_ = false;
   AdminSnapshots status_;
+  std::function<void()> changed_;
   Subscription timer_;
   std::unique_ptr<checkpoint::Coordinator> coordinator_;
 };

@@ -119,6 +119,8 @@ Ladders default_ladders() {
   }
   ladders[index_of(FaultKind::kStateDamaged)] = {HealStep::kRestore, HealStep::kRestore,
                                                  HealStep::kGiveUp};
+  // Where what was asked for has failed, the agent is to run again all the same.
+  ladders[index_of(FaultKind::kRequested)] = {HealStep::kRestart};
   return ladders;
 }
 

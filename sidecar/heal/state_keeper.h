@@ -25,9 +25,10 @@ class StateKeeper {
   // Is the state directory what an agent can start from? Compared with the latest snapshot: gone or
   // emptied, a database that fails its check, a file cut to nothing.
   virtual void check_state(std::move_only_function<void(Result<StateCheck>)> done) = 0;
-  // Puts the latest intact snapshot back; the damaged state is set aside, never deleted. kNotFound
-  // when there is none.
-  virtual void restore_latest(std::move_only_function<void(Result<RestoredSnapshot>)> done) = 0;
+  // Puts a snapshot back, by its id, or the latest intact one (id empty); the state is set aside,
+  // never deleted. kNotFound when there is none.
+  virtual void restore(const std::string& id,
+                       std::move_only_function<void(Result<RestoredSnapshot>)> done) = 0;
 };
 
 }  // namespace remora

@@ -197,10 +197,14 @@ void Supervisor::on_restored(Result<RestoredSnapshot> result) {
     if (result) {
       log_info("snapshot_restored", {{"snapshot", result->id}});
       incident_->record.evidence.push_back({"restore", "restored snapshot " + result->id});
+      order_restored_ = result->id;
     } else {
       log_warn("restore_failed",
                {{"incident", incident_->record.id}, {"error", result.error().message}});
-      if (result.error().code == ErrorCode::kNotFound) history_.note_nothing_to_restore();
+      if (result.error().code == ErrorCode::kNotFound && !order_) {
+        history_.note_nothing_to_restore();
+      }
+      answer_order(std::unexpected(result.error()));
       step_failure_ = "restore: " + result.error().message;
     }
   }
@@ -392,7 +396,7 @@ void Supervisor::enter_recording_intent() {
   take_up_fault();
   set_gate(false, incident_->record.summary);
   history_.note_fault(now);
-  decision_ = decide(incident_->fault, history_, options_.policy, now);
+  decision_ = next_decision(now);
   decided_at_ = now;
   history_.note_decided(incident_->fault.kind, decision_.step, decision_.action, now);
   add_step(decision_);
@@ -418,9 +422,10 @@ void Supervisor::enter_restoring() {
   restored_ = false;
   keeper_busy_ = true;
   // decide() restores only with a keeper (can_restore).
-  seams_.state_keeper->restore_latest([this, alive = alive_](Result<RestoredSnapshot> result) {
-    if (*alive) on_restored(std::move(result));
-  });
+  seams_.state_keeper->restore(order_ ? order_->snapshot : std::string(),
+                               [this, alive = alive_](Result<RestoredSnapshot> result) {
+                                 if (*alive) on_restored(std::move(result));
+                               });
 }
 
 void Supervisor::enter_draining(Phase from) {

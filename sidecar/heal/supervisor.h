@@ -65,6 +65,16 @@ class DrainControl {
   virtual void begin_drain(Duration wait_max, Task done) = 0;
 };
 
+// What somebody asks for, beside healing.
+struct AgentOrder {
+  bool restore = false;  // else only a restart
+  std::string snapshot;  // of restore; empty: the latest intact one
+  std::string why;       // who asks, for the incident
+  // Once, posted: the id of the snapshot that was restored (empty for a restart), when the agent is
+  // ready again; or why it didn't come to that.
+  std::move_only_function<void(Result<std::string>)> done;
+};
+
 struct SupervisorOptions {
   HealingPolicy policy;
   DetectionPolicy detection;
@@ -165,6 +175,11 @@ class Supervisor final : private OrchestratorEvents {
   // waiting, SIGKILL, no snapshot.
   void shutdown();
 
+  // Carries it out at once, in place of healing that is under way. Refused (kUnavailable,
+  // retryable) while the agent's state is being worked on, or it is ending; kNotFound when there is
+  // nothing to restore from.
+  void order(AgentOrder order);
+
   // A reload; takes effect from the next decision on.
   void set_policy(const HealingPolicy& policy);
   void set_detection(const DetectionPolicy& policy) { classifier_.set_policy(policy); }
@@ -241,6 +256,11 @@ class Supervisor final : private OrchestratorEvents {
   void note_alerted() { alerted_ = true; }
   void note_snapshot_done() { snapshot_done_ = true; }
 
+  // Orders (supervisor_orders.cc).
+  bool may_order() const;
+  Decision next_decision(MonotonicTime now);
+  void answer_order(Result<std::string> outcome);
+
   // Faults and incidents (supervisor_incidents.cc).
   void take_fault(Fault fault);
   void take_advisory(const Fault& fault);
@@ -286,6 +306,9 @@ class Supervisor final : private OrchestratorEvents {
   bool hopeless_ = false;   // the first start found nothing that can be run
   std::optional<Fault> pending_fault_;
   std::optional<std::string> step_failure_;
+  std::optional<AgentOrder> order_;  // being carried out
+  bool order_decided_ = false;
+  std::string order_restored_;
   Decision decision_;
   bool intent_recorded_ = false;
   bool wait_over_ = false;

@@ -56,7 +56,8 @@ void Supervisor::take_fault(Fault fault) {
 }
 
 bool Supervisor::holds_back() const {
-  return options_.policy.paused && agent_ == AgentState::kRunning &&
+  // What a person asks for is not healing.
+  return options_.policy.paused && !order_ && agent_ == AgentState::kRunning &&
          (phase_ == Phase::kWarmingUp || phase_ == Phase::kServing);
 }
 
@@ -129,9 +130,11 @@ void Supervisor::take_up_fault() {
     return;
   }
   const std::string what = fmt::format("{}: {}", fault_kind_name(fault->kind), fault->summary);
-  // Damaged state has its own ladder, and hides behind whatever it caused.
-  if (fault->kind == FaultKind::kStateDamaged &&
-      incident_->fault.kind != FaultKind::kStateDamaged) {
+  // Damaged state has its own ladder, and hides behind whatever it caused. What is asked for takes
+  // the place of what was being done.
+  const bool is_damage =
+      fault->kind == FaultKind::kStateDamaged && incident_->fault.kind != FaultKind::kStateDamaged;
+  if (is_damage || fault->kind == FaultKind::kRequested) {
     const int64_t began = incident_->record.began_at_unix_ns;
     const std::string earlier = incident_->record.id;
     close_incident(ClosedReason::kSuperseded, "cancelled: " + what);
@@ -185,6 +188,14 @@ void Supervisor::close_incident(ClosedReason reason, std::string outcome) {
                                {"mttr_s", record.mttr_s().value_or(0)}});
   write_incident(record);
   report(record);
+  if (record.fault == FaultKind::kRequested && order_decided_) {
+    if (reason == ClosedReason::kRecovered) {
+      answer_order(std::exchange(order_restored_, {}));
+    } else {
+      answer_order(make_error(ErrorCode::kCancelled, ErrorSource::kAgent,
+                              "the agent did not become ready: see incident " + record.id));
+    }
+  }
   if (reason == ClosedReason::kGaveUp) {
     seams_.alerter.alert(record, later(&Supervisor::note_alerted));
   }

@@ -23,6 +23,8 @@ std::string_view fault_kind_name(FaultKind kind) {
       return "dependency";
     case FaultKind::kOverload:
       return "overload";
+    case FaultKind::kRequested:
+      return "requested";
   }
   std::abort();
 }

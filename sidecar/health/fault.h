@@ -20,8 +20,9 @@ enum class FaultKind : uint8_t {
   kStateDamaged,        // "state_damaged": the state directory is lost or fails its check
   kDependency,          // "dependency": the agent waits for something outside it
   kOverload,            // "overload": more work than it can do; shed, never restart
+  kRequested,           // "requested": nothing is wrong; somebody asked for a restart or a restore
 };
-inline constexpr size_t kFaultKindCount = 7;
+inline constexpr size_t kFaultKindCount = 8;
 std::string_view fault_kind_name(FaultKind kind);
 // All names, in the order of the kinds.
 std::span<const std::string_view> fault_kind_names();

@@ -23,6 +23,7 @@ class FakeStateKeeper final : public StateKeeper {
   Duration restore_delay = std::chrono::milliseconds(50);
   int checks = 0;
   int restores = 0;
+  std::string asked_for;  // in the last restore
 
   void check_state(std::move_only_function<void(Result<StateCheck>)> done) override {
     ++checks;
@@ -34,14 +35,16 @@ class FakeStateKeeper final : public StateKeeper {
       }
     });
   }
-  void restore_latest(std::move_only_function<void(Result<RestoredSnapshot>)> done) override {
+  void restore(const std::string& id,
+               std::move_only_function<void(Result<RestoredSnapshot>)> done) override {
     ++restores;
+    asked_for = id;
     restore_timer_ = loop_.add_timer(restore_delay, [this, done = std::move(done)]() mutable {
       if (restore_error) {
         done(std::unexpected(*restore_error));
       } else {
         damaged = false;
-        done(RestoredSnapshot{"snap-1", 1});
+        done(RestoredSnapshot{asked_for.empty() ? "snap-1" : asked_for, 1});
       }
     });
   }

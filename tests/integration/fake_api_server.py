@@ -15,7 +15,7 @@ import urllib.parse
 import h2.config
 import h2.connection
 import h2.events
-from fake_rbac import HEALING, INSTALL, Rights
+from fake_rbac import HEALING, INSTALL, LINK, Rights
 
 PAGE = 500
 PATH = re.compile(r"/(?:api/v1|apis/[^/]+/[^/]+)(?:/namespaces/(?P<namespace>[^/]+)(?=/))?"
@@ -94,9 +94,10 @@ class FakeApiServer:
         self.requests = []  # (method, path, status)
         self.tokens = []  # of each request
         self.connections = 0
-        self.rights = Rights(INSTALL, HEALING)
+        self.rights = Rights(INSTALL, HEALING, LINK)
         self.refusals = {}  # path: status
         self.throttles = {}  # path: how often it still says "later"
+        self.sidecars = {}  # token for sidecars: (namespace, pod, UID)
         self.protected = set()  # pods that a disruption budget protects
         self.bookmark_s = 1
         self.key, self.certificate = identity(directory)
@@ -203,6 +204,8 @@ class FakeApiServer:
         things, key = self.store.objects.setdefault(plural, {}), (namespace, name)
         if method == "GET" and not name:
             return self._list(plural, namespace, options)
+        if plural == "tokenreviews":
+            return 201, self._review(json.loads(body)["spec"])
         if method == "POST" and not name:
             thing = json.loads(body)
             if (namespace, thing["metadata"]["name"]) in things:
@@ -235,6 +238,16 @@ class FakeApiServer:
         patch = {"status": wanted.get("status")} if sub == "status" else wanted
         new = merged(old, patch)
         return 200, old if new == old else self.store.put(plural, new)
+
+    def _review(self, spec):
+        if spec["token"] not in self.sidecars or spec["audiences"] != ["remora.dev/link"]:
+            return {"status": {"authenticated": False, "error": "unknown token"}}
+        namespace, pod, uid = self.sidecars[spec["token"]]
+        claims = {"authentication.kubernetes.io/pod-name": [pod],
+                  "authentication.kubernetes.io/pod-uid": [uid]}
+        return {"status": {"authenticated": True, "audiences": spec["audiences"],
+                           "user": {"username": f"system:serviceaccount:{namespace}:default",
+                                    "extra": claims}}}
 
     def _list(self, plural, namespace, options):
         things = self.store.list(plural, namespace)

@@ -9,6 +9,7 @@ import yaml
 MANIFESTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../k8s/manifests")
 INSTALL = "install/install.yaml"
 HEALING = "healing/rbac.yaml"
+LINK = "healing/link.yaml"
 VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "WATCH": "watch"}
 PATH = re.compile(r"/(?:api|apis/([^/]+))/v[^/]+(?:/namespaces/([^/]+)(?=/))?"
                   r"/([^/]+)(?:/([^/]+))?(?:/([^/]+))?")

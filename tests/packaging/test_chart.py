@@ -91,7 +91,8 @@ def test_values_reach_their_places():
     assert spec["replicas"] == 3
     assert container["image"] == f"registry.example/remora@{digest}"
     assert container["imagePullPolicy"] == "Always"
-    assert container["args"] == ["operator", "--image=other:1", "--heal", "--certificate-days=30"]
+    assert container["args"] == ["operator", "--image=other:1", "--heal", "--link-listen=:9444",
+                                 "--certificate-days=30"]
     assert container["resources"]["limits"]["memory"] == "1Gi"
     assert pod["imagePullSecrets"] == [{"name": "key"}]
     assert pod["nodeSelector"] == {"disk": "fast"}

@@ -51,7 +51,8 @@ def healer(operator, everywhere):
     everywhere.kubectl("apply", "--filename=-", stdin=text)
     operator.wait_ready()
     yield operator
-    everywhere.kubectl("delete", f"--filename={healing}/rbac.yaml")
+    everywhere.kubectl("delete", f"--filename={healing}/rbac.yaml",
+                       f"--filename={healing}/link.yaml")
     everywhere.kubectl("delete", f"--kustomize={MANIFESTS}/crds")
     operator.install()
 

@@ -77,7 +77,10 @@ class World {
     view.fleet_steps.insert(view.fleet_steps.end(), fleet_steps.begin(), fleet_steps.end());
     view.out_of_date = out_of_date;
     view.now = now;
-    return plan_namespace(view, memory);
+    view.reports = &reports;
+    NamespacePlan plan = plan_namespace(view, memory);
+    for (const std::string& key : plan.kept) reports.erase(key);
+    return plan;
   }
   // Looks and acts until nothing is left to do now.
   void settle() {
@@ -114,6 +117,7 @@ class World {
   std::map<std::string, PolicyMemory> memory;
   std::map<std::string, WorkloadFacts> workloads;  // what has been read, by owner
   std::map<std::string, WorkloadFacts> readable;   // what would be
+  std::map<std::string, SidecarReport> reports;
   std::vector<std::string> evicted;
   std::vector<std::string> told;
   std::map<std::string, PodEvents> events;           // what has been read, by UID
