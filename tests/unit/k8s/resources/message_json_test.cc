@@ -32,7 +32,9 @@ TEST(MessageJsonTest, EverythingComesBackAsItWasWritten) {
     "stepTimeout":"1m",
     "budgets":{"minHealthyPercent":80,"stepsMax":1,"window":"1h","coolDown":"10s"},
     "incidentRetention":"1h",
-    "stableAfter":"45s"})");
+    "stableAfter":"45s",
+    "rollback":{"within":"1h"},
+    "alerts":{}})");
   v1alpha1::HealingPolicySpec spec;
   ASSERT_TRUE(read_message(json, spec).has_value());
   EXPECT_EQ(write_message(spec), json);
