@@ -59,15 +59,18 @@ std::unexpected<Error> invalid(std::string why) {
 }  // namespace
 
 std::string cut(const std::string& text, size_t bytes_max) {
-  if (text.size() <= bytes_max) return text;
-  size_t end = bytes_max;
-  while (end > 0 && (static_cast<uint8_t>(text[end]) & 0xc0) == 0x80) --end;
-  return text.substr(0, end);
+  size_t end = std::min(text.size(), bytes_max);
+  while (end > 0 && end < text.size() && (static_cast<uint8_t>(text[end]) & 0xc0) == 0x80) --end;
+  std::string line = text.substr(0, end);
+  std::ranges::replace_if(
+      line, [](char c) { return static_cast<uint8_t>(c) < 0x20 || c == 0x7f; }, ' ');
+  return line;
 }
 
 Result<SidecarReport> sidecar_report(const link::PodClaims& pod,
                                      const link::v1::IncidentReport& told) {
   if (!is_id(told.id())) return invalid("an incident's id is not one");
+  if (!is_id(told.container())) return invalid("an incident's container has no name");
   if (!is_sidecar_fault(told.fault())) return invalid("the kind of fault is not known");
   if (!is_outcome(told.outcome())) return invalid("the outcome is not known");
   SidecarReport report;

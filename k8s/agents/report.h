@@ -27,7 +27,8 @@ Result<SidecarReport> sidecar_report(const link::PodClaims& pod,
 // The newest report_items_max.
 std::vector<v1alpha1::StoredSnapshot> stored_snapshots(const link::v1::SnapshotReport& report);
 
-// The beginning of text, whole characters only.
+// The beginning of text, whole characters only, with spaces for control characters: one with a NUL
+// could not be read again as part of a resource.
 std::string cut(const std::string& text, size_t bytes_max);
 
 }  // namespace remora::k8s

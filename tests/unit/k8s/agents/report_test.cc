@@ -35,6 +35,16 @@ link::v1::IncidentReport told() {
   return report;
 }
 
+TEST(ReportTest, ControlCharactersBecomeSpaces) {
+  link::v1::IncidentReport report = told();
+  report.set_summary(std::string("a\0b\nc", 5));
+  report.add_evidence(std::string("\0", 1));
+  const Result<SidecarReport> read = sidecar_report(pod, report);
+  ASSERT_TRUE(read) << read.error().message;
+  EXPECT_EQ(read->healing.summary(), "a b c");
+  EXPECT_EQ(read->healing.evidence(1), " ");
+}
+
 TEST(ReportTest, TimesBecomeTheSplitOfTheRecovery) {
   const Result<SidecarReport> report = sidecar_report(pod, told());
   ASSERT_TRUE(report) << report.error().message;
