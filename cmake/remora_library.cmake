@@ -11,7 +11,6 @@ target_compile_options(
             # members in a std::optional that has been tested (GCC bug 80635).
             $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>
             $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
-target_compile_definitions(remora_options INTERFACE FMT_HEADER_ONLY=1)
 target_include_directories(remora_options INTERFACE ${PROJECT_SOURCE_DIR})
 
 function(remora_library name)
