@@ -43,6 +43,8 @@ class LocalStore final : public Store {
   // kUnsupportedVersion for a store of a newer format, which is left as it is.
   static Result<std::unique_ptr<LocalStore>> open(const LocalStoreOptions& options);
   ~LocalStore() override;
+  LocalStore(const LocalStore&) = delete;
+  LocalStore& operator=(const LocalStore&) = delete;
 
   Result<Epoch> claim_epoch() override;
   Result<Epoch> current_epoch() override;

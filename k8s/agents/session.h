@@ -13,6 +13,8 @@ class SidecarSession final : public link::CallEvents {
  public:
   SidecarSession(Desk& desk, link::Call& call);
   ~SidecarSession() override { *alive_ = false; }
+  SidecarSession(const SidecarSession&) = delete;
+  SidecarSession& operator=(const SidecarSession&) = delete;
 
   void begin();
   const link::PodClaims& pod() const { return pod_; }

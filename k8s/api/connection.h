@@ -32,6 +32,8 @@ class Connection final : public Deferred, TransportEvents, http::CodecEvents {
  public:
   Connection(Loop& loop, Pool& pool, std::unique_ptr<Transport> transport);
   ~Connection() override;
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
   void start() { transport_->start(*this); }
 
   bool connecting() const { return codec_ == nullptr && !dead_; }

@@ -27,6 +27,8 @@ class Exchange final : public ApiCall {
   Exchange(Loop& loop, Pool& pool, ApiRequest request, std::shared_ptr<ApiClient::Data> data,
            ApiClient::Done done);
   ~Exchange() override;
+  Exchange(const Exchange&) = delete;
+  Exchange& operator=(const Exchange&) = delete;
 
   const ApiRequest& request() const { return request_; }
   bool is_stream() const { return data_ != nullptr; }

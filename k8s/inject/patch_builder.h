@@ -15,6 +15,8 @@ class PatchBuilder {
  public:
   explicit PatchBuilder(const Json& pod);
   ~PatchBuilder();
+  PatchBuilder(const PatchBuilder&) = delete;
+  PatchBuilder& operator=(const PatchBuilder&) = delete;
 
   // The pod as it is by now.
   const Json& pod() const { return *pod_; }

@@ -48,6 +48,8 @@ class ServerWire final : public Wire {
  public:
   ServerWire(Loop& loop, Server& server, std::unique_ptr<Transport> transport, std::string peer);
   ~ServerWire() override { *here_ = false; }
+  ServerWire(const ServerWire&) = delete;
+  ServerWire& operator=(const ServerWire&) = delete;
 
   const std::string& peer() const { return peer_; }
   std::string source() const { return peer_.substr(0, peer_.rfind(':')); }

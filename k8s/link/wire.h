@@ -22,6 +22,8 @@ class Wire : public Deferred, protected TransportEvents, protected http::CodecEv
   Wire(Loop& loop, std::unique_ptr<Transport> transport, http::Role role,
        const http::CodecLimits& limits);
   ~Wire() override;
+  Wire(const Wire&) = delete;
+  Wire& operator=(const Wire&) = delete;
   void start() { transport_->start(*this); }
   // Ends it without telling anybody; it is to be deferred then.
   void kill();

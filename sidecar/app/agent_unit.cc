@@ -16,19 +16,18 @@ config::Config with_port(config::Config config, const AgentPort& port) {
   return config;
 }
 
-// Makes it where it is missing; it must be a directory that we may write. option: where it was set,
-// for the error.
-Result<void> ensure_directory(const std::string& path, const char* option) {
+// Makes it where it is missing; it must be a directory that we may write. 0, or what is wrong.
+int make_directory(const std::string& path) {
   struct stat info{};
-  int error = 0;
-  const bool there = ::mkdir(path.c_str(), 0700) == 0 || errno == EEXIST;
-  if (!there || ::stat(path.c_str(), &info) != 0) {
-    error = errno;
-  } else if (!S_ISDIR(info.st_mode)) {
-    error = ENOTDIR;
-  } else if (::access(path.c_str(), W_OK | X_OK) != 0) {
-    error = errno;
-  }
+  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) return errno;
+  if (::stat(path.c_str(), &info) != 0) return errno;
+  if (!S_ISDIR(info.st_mode)) return ENOTDIR;
+  return ::access(path.c_str(), W_OK | X_OK) == 0 ? 0 : errno;
+}
+
+// option: where it was set, for the error.
+Result<void> ensure_directory(const std::string& path, const char* option) {
+  const int error = make_directory(path);
   if (error == 0) return {};
   Error failed = error_from_errno(error, std::string(option) + " " + path, ErrorSource::kConfig);
   failed.message += error == ENOENT ? "; make the directory above it first"

@@ -76,6 +76,8 @@ class AgentUnit final : GateControl, DrainControl, RequestObserver {
                                                    AppAgent agent, AgentWorld world,
                                                    AgentUnitHooks hooks);
   ~AgentUnit() override;
+  AgentUnit(const AgentUnit&) = delete;
+  AgentUnit& operator=(const AgentUnit&) = delete;
 
   void start() { supervisor_->start(); }
   // Drain, stop the agent, take the last snapshot; then on_finished. A second call hastens.

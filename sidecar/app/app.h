@@ -64,6 +64,8 @@ class App {
   // admin socket or port.
   static Result<std::unique_ptr<App>> create(AppConfig config, AppRole role);
   ~App();
+  App(const App&) = delete;
+  App& operator=(const App&) = delete;
 
   // Until the agents have ended for good; returns the exit code: the first one that isn't 0.
   int run();

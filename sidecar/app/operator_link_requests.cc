@@ -72,8 +72,12 @@ void OperatorLink::end_request(const std::string& name, const std::string& id,
                                const Result<std::string>& how, std::string message) {
   Agent& agent = *find(name);
   DoneRequest request{.id = id, .is_over = true, .done = how.has_value()};
-  request.message = how ? std::move(message) : how.error().message;
-  if (how) request.snapshot = *how;
+  if (how) {
+    request.message = std::move(message);
+    request.snapshot = *how;
+  } else {
+    request.message = how.error().message;
+  }
   log_info("request_ended", {{"id", id}, {"done", request.done}, {"message", request.message}});
   agent.requests.put(request);
   save(agent, request_record_file, agent.requests.text(),

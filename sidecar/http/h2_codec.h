@@ -47,6 +47,8 @@ class H2Codec final : public Codec {
 
   H2Codec(Role role, CodecEvents& events, const CodecLimits& limits);
   ~H2Codec() override;
+  H2Codec(const H2Codec&) = delete;
+  H2Codec& operator=(const H2Codec&) = delete;
 
   Result<void> receive(std::span<const uint8_t> bytes) override;
   void receive_eof() override;

@@ -63,6 +63,8 @@ class ChildAgent::Impl {
     child_signal_ = loop_.watch_signal(SIGCHLD, [this] { look_for_orphans_later(); });
   }
   ~Impl();
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
 
   void set_events(OrchestratorEvents& events) { events_ = &events; }
   void set_options(ChildAgentOptions options) { options_ = std::move(options); }

@@ -84,6 +84,8 @@ class EventLoop::Watch final : public FdWatch {
     must(read_ != nullptr && write_ != nullptr);
     set_events(events);
   }
+  Watch(const Watch&) = delete;
+  Watch& operator=(const Watch&) = delete;
   ~Watch() override {
     if (running_ != nullptr) *running_ = false;
   }

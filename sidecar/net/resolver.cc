@@ -20,6 +20,8 @@ class DnsLookup final : public Lookup {
  public:
   DnsLookup(Loop& loop, std::string host, Resolver::Done done)
       : loop_(loop), host_(std::move(host)), done_(std::move(done)) {}
+  DnsLookup(const DnsLookup&) = delete;
+  DnsLookup& operator=(const DnsLookup&) = delete;
   ~DnsLookup() override {
     // libevent calls back once more, with the handle that says nobody is there.
     if (pending_ != nullptr) *pending_ = nullptr;

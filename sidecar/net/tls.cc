@@ -187,6 +187,8 @@ class TlsTransport final : public Transport, private TransportEvents {
     SSL_set_bio(ssl_.get(), BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
   }
   ~TlsTransport() override { *alive_ = false; }
+  TlsTransport(const TlsTransport&) = delete;
+  TlsTransport& operator=(const TlsTransport&) = delete;
 
   void accept() { SSL_set_accept_state(ssl_.get()); }
   void connect(const std::string& server_name) {

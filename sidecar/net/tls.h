@@ -25,6 +25,8 @@ class TlsContext {
   class Impl;
   explicit TlsContext(std::unique_ptr<Impl> impl);
   ~TlsContext();
+  TlsContext(const TlsContext&) = delete;
+  TlsContext& operator=(const TlsContext&) = delete;
   Impl& impl() const { return *impl_; }
 
  private:

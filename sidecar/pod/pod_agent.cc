@@ -55,6 +55,8 @@ class PodAgent::Impl {
       : loop_(loop), options_(std::move(options)), mark_("REMORA_AGENT=" + options_.container) {
     look_later(Duration{0});
   }
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
   ~Impl() {
     *alive_ = false;
     if (hold_) static_cast<void>(hold_->cont());

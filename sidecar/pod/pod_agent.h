@@ -45,6 +45,8 @@ class PodAgent final : public Orchestrator {
  public:
   PodAgent(Loop& loop, PodAgentOptions options);
   ~PodAgent() override;
+  PodAgent(const PodAgent&) = delete;
+  PodAgent& operator=(const PodAgent&) = delete;
 
   // The pod is being ended by whoever runs it: stop_agent sends no signal any more, it waits. An
   // agent that gets a second SIGTERM often takes it for impatience.

@@ -51,6 +51,8 @@ class Exchange final : public Deferred,
 
   Exchange(ProxyContext& context, ExchangeHost& host, http::StreamId id, http::RequestHead request);
   ~Exchange() override;
+  Exchange(const Exchange&) = delete;
+  Exchange& operator=(const Exchange&) = delete;
 
   // From the session, in this order. begin() may already answer.
   void begin(bool end_stream);

@@ -44,6 +44,8 @@ class OutboundServer final : public ConnectionOwner {
   // Errors: those of Listener::open.
   static Result<std::unique_ptr<OutboundServer>> open(EventLoop& loop, OutboundOptions options);
   ~OutboundServer() override;
+  OutboundServer(const OutboundServer&) = delete;
+  OutboundServer& operator=(const OutboundServer&) = delete;
 
   std::vector<SocketAddress> addresses() const;
   size_t connections() const { return connections_.size(); }

@@ -45,6 +45,8 @@ class ProxyServer final : public ConnectionOwner, public DetectorHost {
   static Result<std::unique_ptr<ProxyServer>> start(Loop& loop, AgentGate& gate,
                                                     ProxyOptions options, FilterChain filters);
   ~ProxyServer() override;
+  ProxyServer(const ProxyServer&) = delete;
+  ProxyServer& operator=(const ProxyServer&) = delete;
 
   // Only with a port of its own.
   const SocketAddress& address() const { return listener_->address(); }

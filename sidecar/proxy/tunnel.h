@@ -30,6 +30,8 @@ class Tunnel final : public Connection, AgentGate::Waiter {
   Tunnel(Loop& loop, AgentGate& gate, ConnectionOwner& owner, std::unique_ptr<Transport> downstream,
          TunnelOptions options);
   ~Tunnel() override;
+  Tunnel(const Tunnel&) = delete;
+  Tunnel& operator=(const Tunnel&) = delete;
 
   // For a new transport.
   void start();

@@ -41,6 +41,8 @@ class UpstreamPool final : public UpstreamConnectionOwner {
 
   UpstreamPool(Loop& loop, UpstreamOptions options) : loop_(loop), options_(std::move(options)) {}
   ~UpstreamPool() override;
+  UpstreamPool(const UpstreamPool&) = delete;
+  UpstreamPool& operator=(const UpstreamPool&) = delete;
 
   // A connection with a free stream, to be used at once; or nullptr: then the waiter is called
   // later, once, unless it leaves.

@@ -65,6 +65,8 @@ class FakeApiClient final : public ApiClient {
     Handle(FakeApiClient& client, std::shared_ptr<Pending> pending)
         : client_(client), pending_(std::move(pending)) {}
     ~Handle() override { client_.forget(pending_.get()); }
+    Handle(const Handle&) = delete;
+    Handle& operator=(const Handle&) = delete;
 
    private:
     FakeApiClient& client_;

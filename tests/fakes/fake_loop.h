@@ -37,6 +37,8 @@ class FakeClock final : public Clock {
 class FakeLoop final : public Loop {
  public:
   explicit FakeLoop(uint64_t seed = 1) : random_(seed) {}
+  FakeLoop(const FakeLoop&) = delete;
+  FakeLoop& operator=(const FakeLoop&) = delete;
   ~FakeLoop() override {
     posted_.clear();
     dying_.clear();
@@ -164,6 +166,8 @@ class FakeLoop final : public Loop {
   struct TimerHandle final : Subscription::Impl {
     explicit TimerHandle(std::shared_ptr<TimerEntry> e) : entry(std::move(e)) {}
     ~TimerHandle() override { entry->cancelled = true; }
+    TimerHandle(const TimerHandle&) = delete;
+    TimerHandle& operator=(const TimerHandle&) = delete;
     std::shared_ptr<TimerEntry> entry;
   };
   struct FdEntry {
@@ -175,6 +179,8 @@ class FakeLoop final : public Loop {
   struct FakeWatch final : FdWatch {
     explicit FakeWatch(std::shared_ptr<FdEntry> e) : entry(std::move(e)) {}
     ~FakeWatch() override { entry->dead = true; }
+    FakeWatch(const FakeWatch&) = delete;
+    FakeWatch& operator=(const FakeWatch&) = delete;
     void set_events(FdEvents events) override { entry->events = events; }
     std::shared_ptr<FdEntry> entry;
   };
@@ -186,6 +192,8 @@ class FakeLoop final : public Loop {
   struct SignalHandle final : Subscription::Impl {
     explicit SignalHandle(std::shared_ptr<SignalEntry> e) : entry(std::move(e)) {}
     ~SignalHandle() override { entry->dead = true; }
+    SignalHandle(const SignalHandle&) = delete;
+    SignalHandle& operator=(const SignalHandle&) = delete;
     std::shared_ptr<SignalEntry> entry;
   };
 

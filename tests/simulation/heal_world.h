@@ -29,6 +29,8 @@ class HealWorld {
  public:
   HealWorld(uint64_t seed, bool trace);
   ~HealWorld();
+  HealWorld(const HealWorld&) = delete;
+  HealWorld& operator=(const HealWorld&) = delete;
 
   // Lives through it. Empty when every check held, else what broke and when.
   std::string run();

@@ -36,6 +36,8 @@ class AdminServerTest : public testing::Test {
     std::filesystem::create_directories(folder_);
     socket_ = folder_ + "/admin.sock";
   }
+  AdminServerTest(const AdminServerTest&) = delete;
+  AdminServerTest& operator=(const AdminServerTest&) = delete;
   ~AdminServerTest() override {
     stop();
     std::filesystem::remove_all(folder_);

@@ -94,6 +94,8 @@ class StalledStderr {
     ::close(ends[1]);
   }
   ~StalledStderr() { restore(); }
+  StalledStderr(const StalledStderr&) = delete;
+  StalledStderr& operator=(const StalledStderr&) = delete;
 
   // What the log has to say until everything is written.
   std::string read_all() {

@@ -32,6 +32,8 @@ class Agent {
     ::setpgid(pid_, pid_);
     EXPECT_TRUE(beats());
   }
+  Agent(const Agent&) = delete;
+  Agent& operator=(const Agent&) = delete;
   ~Agent() {
     ::kill(-pid_, SIGKILL);
     ::waitpid(pid_, nullptr, 0);

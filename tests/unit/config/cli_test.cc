@@ -26,6 +26,8 @@ class ValidateCommandTest : public testing::Test {
   ValidateCommandTest()
       : file_(testing::TempDir() + "remora_cli_test_" + std::to_string(::getpid()) + ".yaml") {}
   ~ValidateCommandTest() override { std::filesystem::remove(file_); }
+  ValidateCommandTest(const ValidateCommandTest&) = delete;
+  ValidateCommandTest& operator=(const ValidateCommandTest&) = delete;
 
   int run(std::vector<std::string> arguments) {
     CLI::App app("remora");

@@ -24,6 +24,8 @@ class ExecAlerterTest : public ::testing::Test {
     incident_.log_tail.assign(300'000, 'x');  // more than a pipe holds
   }
   ~ExecAlerterTest() override { set_log_level(LogLevel::kInfo); }
+  ExecAlerterTest(const ExecAlerterTest&) = delete;
+  ExecAlerterTest& operator=(const ExecAlerterTest&) = delete;
 
   void alert(std::vector<std::string> command) {
     ExecAlerter alerter(loop_, std::move(command));

@@ -43,6 +43,8 @@ class DiskIncidentLogTest : public ::testing::Test {
  protected:
   DiskIncidentLogTest() { set_log_level(LogLevel::kOff); }
   ~DiskIncidentLogTest() override { set_log_level(LogLevel::kInfo); }
+  DiskIncidentLogTest(const DiskIncidentLogTest&) = delete;
+  DiskIncidentLogTest& operator=(const DiskIncidentLogTest&) = delete;
 
   std::unique_ptr<DiskIncidentLog> open() {
     auto log = DiskIncidentLog::open(loop_, store_, now_ns);

@@ -24,6 +24,8 @@ using namespace std::chrono_literals;
 class SupervisorTest : public ::testing::Test {
  protected:
   SupervisorTest() { set_log_level(LogLevel::kOff); }
+  SupervisorTest(const SupervisorTest&) = delete;
+  SupervisorTest& operator=(const SupervisorTest&) = delete;
   ~SupervisorTest() override {
     EXPECT_THAT(orchestrator_.violations, ::testing::IsEmpty());
     set_log_level(LogLevel::kInfo);

@@ -309,6 +309,8 @@ class Command : public Attempt {
  protected:
   Command() : file_(testing::TempDir() + "remora_probe_" + std::to_string(::getpid())) {}
   ~Command() override { std::filesystem::remove(file_); }
+  Command(const Command&) = delete;
+  Command& operator=(const Command&) = delete;
   // The PID that the command has written.
   pid_t written() const {
     pid_t pid = 0;

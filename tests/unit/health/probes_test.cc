@@ -38,6 +38,8 @@ class ProberTest : public testing::Test {
       });
     }
     ~FakeAttempt() override { --test_.under_way_; }
+    FakeAttempt(const FakeAttempt&) = delete;
+    FakeAttempt& operator=(const FakeAttempt&) = delete;
 
    private:
     ProberTest& test_;

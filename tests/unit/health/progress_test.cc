@@ -218,6 +218,9 @@ TEST_F(SamplerTest, TheSinkMayStopOrDestroyItAfterAnyObservation) {
 class SlowReadings : public SamplerTest {
  protected:
   ~SlowReadings() override { sampler_.reset(); }  // before its loop
+  SlowReadings() = default;
+  SlowReadings(const SlowReadings&) = delete;
+  SlowReadings& operator=(const SlowReadings&) = delete;
 
   class SlowClock final : public Clock {
    public:

@@ -28,6 +28,8 @@ class ChildAgentTest : public ::testing::Test, protected OrchestratorEvents {
  protected:
   ChildAgentTest() { set_log_level(LogLevel::kOff); }
   ~ChildAgentTest() override { set_log_level(LogLevel::kInfo); }
+  ChildAgentTest(const ChildAgentTest&) = delete;
+  ChildAgentTest& operator=(const ChildAgentTest&) = delete;
 
   ChildAgent& agent(std::vector<std::string> command) {
     options_.command = std::move(command);

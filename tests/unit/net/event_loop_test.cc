@@ -27,6 +27,8 @@ constexpr auto hung_after = 20s;
 struct OnDeath final : Deferred {
   explicit OnDeath(std::function<void()> f) : on_death(std::move(f)) {}
   ~OnDeath() override { on_death(); }
+  OnDeath(const OnDeath&) = delete;
+  OnDeath& operator=(const OnDeath&) = delete;
   std::function<void()> on_death;
 };
 

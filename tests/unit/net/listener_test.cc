@@ -36,6 +36,8 @@ class ListenerTest : public testing::Test {
     std::filesystem::create_directories(folder_);
     path_ = folder_ + "/x.sock";
   }
+  ListenerTest(const ListenerTest&) = delete;
+  ListenerTest& operator=(const ListenerTest&) = delete;
   ~ListenerTest() override {
     accepted_.clear();
     std::filesystem::remove_all(folder_);

@@ -158,6 +158,9 @@ class RecordingObserver final : public RequestObserver {
 class ProxyTest : public testing::Test {
  protected:
   ~ProxyTest() override { stop(); }
+  ProxyTest() = default;
+  ProxyTest(const ProxyTest&) = delete;
+  ProxyTest& operator=(const ProxyTest&) = delete;
 
   // Call once, after changing options.
   void start() {
