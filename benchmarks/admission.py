@@ -2,7 +2,7 @@
 """Measures how long an admission takes in the operator itself: ./dev bench admission.
 
 The operator runs against the integration tests' API server and is asked as a real one asks: reviews of
-a pod over TLS and HTTP/2, at a fixed rate. Its floor is nginx, which returns the very bytes that the
+a pod over TLS and HTTP/1.1, at a fixed rate. Its floor is nginx, which returns the very bytes that the
 operator answered with and reads nothing. What an API server adds is measured on a cluster
 (tests/cluster/RESULTS.md). Writes RESULTS-admission.md beside this file.
 Exit codes: 0 measured, 1 a measurement or a request failed.
@@ -26,7 +26,7 @@ import report
 HERE = pathlib.Path(__file__).resolve().parent
 INTEGRATION = HERE.parent / "tests" / "integration"
 PATH = "/mutate/label?timeout=5s"
-CONNECTIONS = 2  # an API server keeps one; two of them are a control plane of two
+CONNECTIONS = 8  # kept alive; over HTTP/1.1 an API server has one for each review under way
 RATES = (100, 1000)  # per second; the aim is set for the first
 AIM_MS = 5.0
 WARM_UP_REQUESTS = 500
@@ -44,14 +44,14 @@ def asked(url, body, rate, seconds, directory):
     count = max(int(rate * seconds), CONNECTIONS)
     done = subprocess.run(
         measure.on_core(peers.LOAD_CORE, [
-            "h2load", "-n", str(count), "-c", str(CONNECTIONS), "-m", "100",
+            "h2load", "--h1", "-n", str(count), "-c", str(CONNECTIONS),
             f"--rps={rate / CONNECTIONS:g}", f"--log-file={log}", "-d", str(body),
             "-H", "content-type: application/json", url]),
         capture_output=True, text=True, timeout=seconds + LOAD_SLACK_S, check=False)
     rows = [line.split("\t") for line in log.read_text().splitlines()] if log.exists() else []
     good = [int(row[2]) / 1000 for row in rows if row[1] == "200"]
     if len(good) != count:
-        raise measure.MeasureError(f"{len(good)} of {count} reviews answered with 200: {done.stdout}"
+        raise measure.MeasureError(f"{len(good)} of {count} reviews of {url} answered with 200: {done.stdout}"
                                    f"{done.stderr}")
     return sorted(good)
 
@@ -65,7 +65,7 @@ class Floor:
         (root / "answer").write_text(answer)
         (root / "tls.crt").write_text(identity["tls.crt"])
         (root / "tls.key").write_text(identity["tls.key"])
-        # A file isn't served to a POST: it goes on to a server that does, inside nginx, as an error page.
+        # A POST gets no file by itself: nginx takes it as the page of its own error.
         (root / "nginx.conf").write_text(f"""\
 daemon off; master_process off; pid {root}/nginx.pid; error_log {root}/error.log;
 events {{ }}
@@ -74,7 +74,7 @@ http {{
   client_body_temp_path {root}; proxy_temp_path {root}; fastcgi_temp_path {root};
   uwsgi_temp_path {root}; scgi_temp_path {root};
   server {{
-    listen 127.0.0.1:{self.port} ssl http2;
+    listen 127.0.0.1:{self.port} ssl;
     ssl_certificate {root}/tls.crt; ssl_certificate_key {root}/tls.key;
     location / {{ root {root}; error_page 405 =200 /answer; default_type application/json; }}
   }}
@@ -122,7 +122,7 @@ def document(rows, found, options, sizes):
     return f"""# What an admission takes in the operator
 
 `./dev bench admission` makes this file anew. Reviews of one pod ({sizes[0]} bytes, answered with a patch,
-{sizes[1]} bytes in all) over TLS and HTTP/2, {CONNECTIONS} connections, sent by the clock, {options.seconds:g} s at each rate.
+{sizes[1]} bytes in all) over TLS and HTTP/1.1, {CONNECTIONS} connections, sent by the clock, {options.seconds:g} s at each rate.
 The operator on core 0, the load on core 1; medians of {options.rounds} rounds, in an order that rotates. nginx
 returns the same bytes and reads nothing: the floor. What an API server adds is in
 [tests/cluster/RESULTS.md](../tests/cluster/RESULTS.md).
@@ -159,7 +159,7 @@ def run(options, directory):
         processes.append(floor.process)
         operator_program.wait_for(lambda: is_open(floor.port), "nginx")
         subjects = [("operator", f"https://127.0.0.1:{operator.port}{PATH}", [operator.process.pid]),
-                    ("nginx (floor)", f"https://127.0.0.1:{floor.port}/x", [floor.process.pid])]
+                    ("nginx (floor)", f"https://127.0.0.1:{floor.port}/answer", [floor.process.pid])]
         for _, url, _ in subjects:
             asked(url, f"{directory}/review.json", 1000, WARM_UP_REQUESTS / 1000, directory)
         return rounds_of(subjects, options, directory), (len(body), len(answer))
