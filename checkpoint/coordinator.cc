@@ -1,5 +1,7 @@
 #include "checkpoint/coordinator.h"
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "checkpoint/errors.h"
@@ -17,10 +19,18 @@ Result<std::unique_ptr<Coordinator>> Coordinator::open(const std::string& store_
 
 Result<std::unique_ptr<Coordinator>> Coordinator::create(std::unique_ptr<Store> store,
                                                          CoordinatorOptions options, Post post) {
-  auto epoch = store->claim_epoch();
+  auto epoch = store->claim_epoch(options.owner);
   if (!epoch) return pass_on(epoch);
-  return std::make_unique<Coordinator>(OpenKey{}, std::move(store), std::move(*epoch),
-                                       std::move(options), std::move(post));
+  std::optional<Error> refused;
+  if (epoch->number == 0) {
+    auto newest = store->current_epoch();
+    if (!newest) return pass_on(newest);
+    refused = taken_over(store->location(), newest->number, 0).error();
+  }
+  auto coordinator = std::make_unique<Coordinator>(OpenKey{}, std::move(store), std::move(*epoch),
+                                                   std::move(options), std::move(post));
+  if (refused) coordinator->lose(std::move(*refused));
+  return coordinator;
 }
 
 Coordinator::Coordinator(OpenKey /*key*/, std::unique_ptr<Store> store, Epoch epoch,
@@ -46,7 +56,26 @@ void Coordinator::run(std::move_only_function<Result<T>()> work, Done<T> done) {
   });
 }
 
+void Coordinator::lose(Error why) {
+  if (lost_) return;
+  lost_ = std::move(why);
+  if (running_cancelled_) running_cancelled_->store(true);
+  post_([this, alive = std::weak_ptr<int>(alive_)] {
+    if (!alive.expired() && options_.on_taken_over) options_.on_taken_over(*lost_);
+  });
+}
+
+void Coordinator::give_up_store(const std::string& why) {
+  lose(storage_error(ErrorCode::kPermission, why).error());
+}
+
 void Coordinator::take(std::string reason, Done<TakeResult> done) {
+  if (lost_) {
+    return post_(
+        [done = std::move(done), why = *lost_, alive = std::weak_ptr<int>(alive_)]() mutable {
+          if (!alive.expired()) done(std::unexpected(std::move(why)));
+        });
+  }
   // Shared by several, it goes by the first one's reason.
   if (waiting_.done.empty()) waiting_.reason = std::move(reason);
   waiting_.done.push_back(std::move(done));
@@ -69,6 +98,11 @@ void Coordinator::start_take() {
 void Coordinator::take_finished(Result<TakeResult> result) {
   auto finished = std::exchange(running_, {});
   running_cancelled_.reset();
+  if (taken_over_ && !result) lose(result.error());
+  if (lost_) {
+    if (!result) result = std::unexpected(*lost_);
+    std::ranges::move(std::exchange(waiting_.done, {}), std::back_inserter(finished));
+  }
   if (!waiting_.done.empty()) start_take();
   const std::weak_ptr<int> alive = alive_;
   for (auto& done : finished) {
@@ -90,10 +124,15 @@ Result<TakeResult> Coordinator::take_now(const std::string& reason, Quiesce quie
   options.clock = options_.clock;
   options.cancelled = std::move(cancelled);
   auto report = take_snapshot(*store_, epoch_, options);
+  if (!report && report.error().code == ErrorCode::kPermission) {
+    // Of what the volume forbids it would say the same.
+    const auto newest = store_->current_epoch();
+    taken_over_ = newest && *newest != epoch_;
+  }
   if (!report) return pass_on(report);
   out.capture = std::move(*report);
   if (out.capture.unchanged) return out;
-  auto pruned = store_->prune({.keep_last = options_.keep_last});
+  auto pruned = store_->prune({.keep_last = options_.keep_last, .epoch = epoch_});
   if (pruned) {
     out.pruned = std::move(*pruned);
   } else {

@@ -11,6 +11,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -38,6 +39,10 @@ struct CoordinatorOptions {
   // Asked before each capture for how to make the agent stand still now; empty functions when
   // none runs. Null: nobody is ever stopped.
   std::function<Quiesce()> make_quiesce;
+  // Whose store it is (Store::claim_epoch), and who hears, posted and once, that it is another's
+  // now: nothing more is published.
+  std::string owner{};
+  std::function<void(const Error& why)> on_taken_over{};
   FileSystem* file_system = nullptr;  // null: the real one. Must outlive the coordinator.
   const Clock* clock = nullptr;       // never null; must outlive the coordinator
 };
@@ -49,7 +54,8 @@ class Coordinator {
   template <typename T>
   using Done = std::move_only_function<void(Result<T>)>;
 
-  // Opens (or makes) the store and takes it over from any earlier writer. Blocks for a few small
+  // Opens (or makes) the store and takes it over from any earlier writer, unless another owner has
+  // taken it from this one before: then it only reads. Blocks for a few small
   // file operations: call it before the loop runs.
   static Result<std::unique_ptr<Coordinator>> open(const std::string& store_dir,
                                                    CoordinatorOptions options, Post post);
@@ -68,6 +74,10 @@ class Coordinator {
   void restore_latest(Done<RestoreReport> done);
   // The one with this id, or a beginning that only one has; kNotFound says what to do.
   void restore(std::string id, Done<RestoreReport> done);
+  // By word of somebody else: as if the store had been found taken over.
+  void give_up_store(const std::string& why);
+  // Under which it publishes; 0: it doesn't, or no longer.
+  uint64_t epoch() const { return lost_ ? 0 : epoch_.number; }
   // What the store holds, oldest first.
   void list(Done<std::vector<SnapshotInfo>> done);
 
@@ -85,12 +95,15 @@ class Coordinator {
   };
   void start_take();
   void take_finished(Result<TakeResult> result);
+  void lose(Error why);
   Result<TakeResult> take_now(const std::string& reason, Quiesce quiesce,
                               std::shared_ptr<std::atomic<bool>> cancelled);
   // Runs work on the worker, then done with its result on the loop.
   template <typename T>
   void run(std::move_only_function<Result<T>()> work, Done<T> done);
 
+  std::optional<Error> lost_;  // why nothing is published any more
+  bool taken_over_ = false;    // set on the worker before a take's end is posted
   const std::unique_ptr<Store> store_;
   const Epoch epoch_;
   const CoordinatorOptions options_;

@@ -13,6 +13,15 @@ inline std::unexpected<Error> storage_error(ErrorCode code, std::string message,
   return make_error(code, ErrorSource::kStorage, std::move(message), retryable);
 }
 
+// Somebody who lost the store to another tries to write.
+inline std::unexpected<Error> taken_over(const std::string& store, uint64_t newest, uint64_t own) {
+  return storage_error(ErrorCode::kPermission,
+                       "another writer (epoch " + std::to_string(newest) +
+                           ") took over the store " + store + "; this one (epoch " +
+                           std::to_string(own) +
+                           ") may not publish any more: end it, what takes its place goes on");
+}
+
 inline std::unexpected<Error> corrupt(std::string message) {
   return storage_error(ErrorCode::kCorrupt, std::move(message));
 }

@@ -434,18 +434,19 @@ Result<std::string> read_small_file(FileSystem& fs, const std::string& path, siz
   return bytes;
 }
 
+Result<void> write_durably(FileSystem& fs, const std::string& path, std::string_view bytes) {
+  auto file = fs.create(path, 0600);
+  if (!file) return pass_on(file);
+  if (auto done = (*file)->write(bytes); !done) return done;
+  if ((*file)->size() != bytes.size()) return storage_error(ErrorCode::kIo, "short write");
+  return (*file)->sync();
+}
+
 Result<void> write_atomically(FileSystem& fs, const std::string& temp_path, const std::string& path,
                               std::string_view bytes) {
-  auto attempt = [&]() -> Result<void> {
-    auto file = fs.create(temp_path, 0600);
-    if (!file) return pass_on(file);
-    if (auto done = (*file)->write(bytes); !done) return done;
-    if ((*file)->size() != bytes.size()) return storage_error(ErrorCode::kIo, "short write");
-    if (auto done = (*file)->sync(); !done) return done;
-    if (auto done = fs.rename(temp_path, path); !done) return done;
-    return fs.sync_directory(std::string(parent_of(path)));
-  };
-  auto done = attempt();
+  auto done = write_durably(fs, temp_path, bytes);
+  if (done) done = fs.rename(temp_path, path);
+  if (done) done = fs.sync_directory(std::string(parent_of(path)));
   // Best effort: the error that matters is the first one; leftovers are swept with tmp/.
   if (!done) best_effort(fs.remove_file(temp_path));
   return done;

@@ -135,6 +135,8 @@ std::string_view name_of(std::string_view path);    // "/a/b" -> "b"
 
 // Reads a whole small file; kLimitExceeded past bytes_max.
 Result<std::string> read_small_file(FileSystem& fs, const std::string& path, size_t bytes_max);
+// A new file: create -> write -> check length -> fsync. A failure may leave it behind.
+Result<void> write_durably(FileSystem& fs, const std::string& path, std::string_view bytes);
 // temp -> write -> check length -> fsync -> rename -> fsync directory. The temp file is removed on
 // failure. After an error the target is either the old or the new content, never a mix.
 Result<void> write_atomically(FileSystem& fs, const std::string& temp_path, const std::string& path,

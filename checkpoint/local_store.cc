@@ -28,28 +28,6 @@ uint32_t parse_format(std::string_view text) {
   return digits > 0 && digits < text.size() && text[digits] == '\n' ? version : 0;
 }
 
-// "epoch 5 0123…\n"
-std::string format_epoch(const Epoch& epoch) {
-  return "epoch " + std::to_string(epoch.number) + " " + epoch.token + "\n";
-}
-
-Result<Epoch> parse_epoch(std::string_view text) {
-  Epoch epoch;
-  constexpr std::string_view head = "epoch ";
-  if (!text.starts_with(head) || !text.ends_with('\n')) return corrupt("epoch file");
-  text.remove_prefix(head.size());
-  text.remove_suffix(1);
-  const size_t space = text.find(' ');
-  if (space == std::string_view::npos || space == 0 || space > 18) return corrupt("epoch file");
-  for (const char c : text.substr(0, space)) {
-    if (c < '0' || c > '9') return corrupt("epoch file");
-    epoch.number = epoch.number * 10 + static_cast<uint64_t>(c - '0');
-  }
-  epoch.token = text.substr(space + 1);
-  if (epoch.token.size() != 32) return corrupt("epoch file");
-  return epoch;
-}
-
 }  // namespace
 
 // ---- Writer -----------------------------------------------------------------------------------
@@ -108,8 +86,8 @@ class LocalStore::Writer final : public SnapshotWriter {
     }
     auto guard = store_.take_lock("epoch.lock", LockKind::kExclusive, "another writer");
     if (!guard) return pass_on(guard);
-    if (auto allowed = check_epoch(); !allowed) return pass_on(allowed);
-    if (auto moved = move_packs(); !moved) return pass_on(moved);
+    if (auto allowed = store_.check_epoch(epoch_); !allowed) return pass_on(allowed);
+    if (auto moved = move_packs(); !moved) return refused_or(moved);
 
     auto all = store_.list();
     if (!all) return pass_on(all);
@@ -123,11 +101,11 @@ class LocalStore::Writer final : public SnapshotWriter {
     }
     SnapshotInfo info{.id = snapshot_id(record.sequence, bytes), .record = record, .problem = {}};
     const std::string path = join(join(store_.root_, snapshots_dir), info.id);
-    if (auto done = write_atomically(store_.fs_, store_.temp_path(), path, bytes); !done) {
+    if (auto done = publish_record(path, bytes); !done) {
       // The rename may have happened before the failure: what isn't known to be durable is not
       // published.
       best_effort(store_.fs_.remove_file(path));
-      return pass_on(done, "publish snapshot");
+      return refused_or(done);
     }
     return info;
   }
@@ -138,6 +116,28 @@ class LocalStore::Writer final : public SnapshotWriter {
     std::string name;
   };
 
+  // The epoch is looked at between the record's standing in tmp/ and its rename: from then on a
+  // claim by another either finds it there and takes it away, or comes after the rename.
+  Result<void> publish_record(const std::string& path, const std::string& bytes) {
+    const std::string staged = store_.record_path(epoch_);
+    auto done = write_durably(store_.fs_, staged, bytes);
+    if (done) done = store_.check_epoch(epoch_);
+    if (done) done = store_.fs_.rename(staged, path);
+    if (!done) {
+      best_effort(store_.fs_.remove_file(staged));
+      return done;
+    }
+    return store_.fs_.sync_directory(std::string(parent_of(path)));
+  }
+
+  // What is missing was taken away by whoever took the store over.
+  std::unexpected<Error> refused_or(Result<void>& failed) {
+    if (failed.error().code == ErrorCode::kNotFound) {
+      if (auto allowed = store_.check_epoch(epoch_); !allowed) return pass_on(allowed);
+    }
+    return pass_on(failed, "publish snapshot");
+  }
+
   Result<void> close_pack() {
     auto name = pack_->finish();
     if (!name) return pass_on(name);
@@ -145,17 +145,6 @@ class LocalStore::Writer final : public SnapshotWriter {
     pack_.reset();
     temp_.clear();
     return {};
-  }
-
-  Result<void> check_epoch() {
-    auto current = store_.read_epoch();
-    if (!current) return pass_on(current);
-    if (*current == epoch_) return {};
-    return storage_error(
-        ErrorCode::kPermission,
-        "another writer (epoch " + std::to_string(current->number) + ") took over the store " +
-            store_.root_ + "; this one (epoch " + std::to_string(epoch_.number) +
-            ") may not publish any more: stop it, or restart it to take over again");
   }
 
   Result<void> move_packs() {
@@ -278,49 +267,12 @@ Result<std::unique_ptr<FileLock>> LocalStore::take_lock(const char* name, LockKi
 std::string LocalStore::staging_directory() const { return join(root_, staging_dir); }
 std::string LocalStore::temp_path() const { return join(staging_directory(), random_name()); }
 
-// ---- Epoch ------------------------------------------------------------------------------------
-
-Result<Epoch> LocalStore::read_epoch() {
-  auto text = read_small_file(fs_, join(root_, "epoch"), format_bytes_max);
-  if (text) {
-    auto epoch = parse_epoch(*text);
-    if (epoch) return epoch;
-  } else if (text.error().code == ErrorCode::kNotFound) {
-    // Fall through: nobody has claimed, unless snapshots say otherwise.
-  } else {
-    return pass_on(text);
-  }
-  // Lost or damaged: no running writer matches this one, because its token is empty; the next
-  // claim counts on from what the snapshots remember.
-  auto all = list();
-  if (!all) return pass_on(all);
-  Epoch epoch;
-  for (const SnapshotInfo& info : *all) epoch.number = std::max(epoch.number, info.record.epoch);
-  return epoch;
-}
-
-Result<Epoch> LocalStore::current_epoch() { return read_epoch(); }
-
-Result<Epoch> LocalStore::claim_epoch() {
-  // Shared: our temp file must not be swept as a leftover.
-  auto lock = take_lock("lock", LockKind::kShared, "a prune");
-  if (!lock) return pass_on(lock);
-  auto guard = take_lock("epoch.lock", LockKind::kExclusive, "another writer");
-  if (!guard) return pass_on(guard);
-  auto epoch = read_epoch();
-  if (!epoch) return pass_on(epoch);
-  epoch->number += 1;
-  epoch->token = random_name() + random_name();
-  auto done = write_atomically(fs_, temp_path(), join(root_, "epoch"), format_epoch(*epoch));
-  if (!done) return pass_on(done, "claim the store");
-  return epoch;
-}
-
 // ---- Reading ----------------------------------------------------------------------------------
 
 Result<std::unique_ptr<SnapshotWriter>> LocalStore::begin_snapshot(const Epoch& epoch) {
   auto lock = take_lock("lock", LockKind::kShared, "a prune");
   if (!lock) return pass_on(lock);
+  if (auto allowed = check_epoch(epoch); !allowed) return pass_on(allowed);
   if (auto done = refresh(); !done) return pass_on(done);
   return std::make_unique<Writer>(*this, std::move(*lock), epoch);
 }

@@ -2,9 +2,10 @@
 //
 // Locks: `lock` is held shared by whoever reads chunks or writes a snapshot, and exclusively by
 // prune; `epoch.lock` exclusively while an epoch is claimed and while a snapshot is made visible.
-// Both are flocks, which die with their owner.
-// Nothing under packs/ or snapshots/ is ever changed in place: files appear by rename and disappear
-// by unlink, so a reader without a lock sees whole files.
+// Both are flocks, which die with their owner. That only the newest epoch publishes does not rest
+// on them (local_store_epoch.cc): on a volume that several machines share they may hold on one
+// only. Nothing under packs/ or snapshots/ is ever changed in place: files appear by rename and
+// disappear by unlink, so a reader without a lock sees whole files.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +16,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "checkpoint/epoch_file.h"
 #include "checkpoint/file_system.h"
 #include "checkpoint/pack.h"
 #include "checkpoint/store.h"
@@ -46,7 +48,7 @@ class LocalStore final : public Store {
   LocalStore(const LocalStore&) = delete;
   LocalStore& operator=(const LocalStore&) = delete;
 
-  Result<Epoch> claim_epoch() override;
+  Result<Epoch> claim_epoch(std::string_view owner) override;
   Result<Epoch> current_epoch() override;
   Result<std::unique_ptr<SnapshotWriter>> begin_snapshot(const Epoch& epoch) override;
   Result<std::unique_ptr<ChunkReader>> begin_read() override;
@@ -76,7 +78,15 @@ class LocalStore final : public Store {
   Result<void> check_format();
   Result<std::unique_ptr<FileLock>> take_lock(const char* name, LockKind kind,
                                               std::string_view who_else);
-  Result<Epoch> read_epoch();
+
+  // local_store_epoch.cc
+  Result<EpochFile> read_epoch();
+  // kPermission when it is no longer the newest.
+  Result<void> check_epoch(const Epoch& epoch);
+  // Where a record waits for its check and its rename.
+  std::string record_path(const Epoch& epoch) const;
+  Result<void> remove_staged(const Epoch& newest);
+
   // Brings the index in line with packs/. Only with the lock held.
   Result<void> refresh();
   Result<void> load_pack(const std::string& name);

@@ -26,6 +26,10 @@ struct LocalStore::PrunePlan {
 Result<PruneReport> LocalStore::prune(const PruneOptions& options) {
   auto lock = take_lock("lock", LockKind::kExclusive, "a snapshot, a restore or a verification");
   if (!lock) return pass_on(lock);
+  const auto may_go_on = [&]() -> Result<void> {
+    return options.epoch ? check_epoch(*options.epoch) : Result<void>();
+  };
+  if (auto allowed = may_go_on(); !allowed) return pass_on(allowed);
   if (auto done = refresh(); !done) return pass_on(done);
   auto all = list();
   if (!all) return pass_on(all);
@@ -53,6 +57,8 @@ Result<PruneReport> LocalStore::prune(const PruneOptions& options) {
   auto plan = plan_packs(*live);
   if (!plan) return pass_on(plan);
   report.removed_chunks = plan->dead_chunks;
+  // A claim waits for this lock, where it holds: see FORMAT.md.
+  if (auto allowed = may_go_on(); !allowed) return pass_on(allowed);
   if (auto done = remove_packs(plan->remove); !done) return pass_on(done);
   auto replaced = repack(*plan);
   if (!replaced) return pass_on(replaced);

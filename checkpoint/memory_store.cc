@@ -49,12 +49,7 @@ class MemoryStore::Writer final : public SnapshotWriter {
   }
   uint64_t added_bytes() const override { return added_bytes_; }
   Result<SnapshotInfo> publish(SnapshotRecord record) override {
-    if (epoch_ != store_.epoch_) {
-      return storage_error(ErrorCode::kPermission,
-                           "another writer (epoch " + std::to_string(store_.epoch_.number) +
-                               ") took over; this one (epoch " + std::to_string(epoch_.number) +
-                               ") may not publish any more");
-    }
+    if (auto allowed = store_.check_epoch(epoch_); !allowed) return pass_on(allowed);
     store_.chunks_.merge(added_);
     record.sequence = store_.snapshots_.empty() ? 1 : store_.snapshots_.rbegin()->first + 1;
     record.epoch = epoch_.number;
@@ -74,12 +69,18 @@ class MemoryStore::Writer final : public SnapshotWriter {
   uint64_t added_bytes_ = 0;
 };
 
-Result<Epoch> MemoryStore::claim_epoch() {
+Result<void> MemoryStore::check_epoch(const Epoch& epoch) const {
+  return epoch == epoch_ ? Result<void>() : taken_over(location(), epoch_.number, epoch.number);
+}
+
+Result<Epoch> MemoryStore::claim_epoch(std::string_view owner) {
+  if (!owner.empty() && !take_over(owners_, owner)) return Epoch{};
   epoch_ = {.number = epoch_.number + 1, .token = random_name() + random_name()};
   return epoch_;
 }
 
 Result<std::unique_ptr<SnapshotWriter>> MemoryStore::begin_snapshot(const Epoch& epoch) {
+  if (auto allowed = check_epoch(epoch); !allowed) return pass_on(allowed);
   return std::make_unique<Writer>(*this, epoch);
 }
 
@@ -118,6 +119,9 @@ Result<bool> MemoryStore::is_intact(const SnapshotInfo& info) {
 }
 
 Result<PruneReport> MemoryStore::prune(const PruneOptions& options) {
+  if (options.epoch) {
+    if (auto allowed = check_epoch(*options.epoch); !allowed) return pass_on(allowed);
+  }
   if (users_ > 0) return storage_error(ErrorCode::kUnavailable, "the store is in use", true);
   auto all = list();
   if (!all) return pass_on(all);

@@ -15,7 +15,7 @@ class MemoryStore final : public Store {
   // staging: an existing directory for what captures stage.
   explicit MemoryStore(std::string staging) : staging_(std::move(staging)) {}
 
-  Result<Epoch> claim_epoch() override;
+  Result<Epoch> claim_epoch(std::string_view owner) override;
   Result<Epoch> current_epoch() override { return epoch_; }
   Result<std::unique_ptr<SnapshotWriter>> begin_snapshot(const Epoch& epoch) override;
   Result<std::unique_ptr<ChunkReader>> begin_read() override;
@@ -33,9 +33,11 @@ class MemoryStore final : public Store {
   class Reader;
   Result<void> read_chunk(const ChunkId& id, std::string& plain) const;
   Result<bool> is_intact(const SnapshotInfo& info);
+  Result<void> check_epoch(const Epoch& epoch) const;
 
   std::string staging_;
   Epoch epoch_;
+  Owners owners_;
   std::map<uint64_t, SnapshotInfo> snapshots_;
   std::unordered_map<ChunkId, std::string, DigestHash> chunks_;
   int users_ = 0;  // live readers and writers

@@ -1,8 +1,25 @@
 #include "checkpoint/store.h"
 
+#include <algorithm>
+
 #include "checkpoint/errors.h"
 
 namespace remora::checkpoint {
+
+bool is_owner(std::string_view text) {
+  constexpr std::string_view allowed =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+  return !text.empty() && text.size() <= owner_bytes_max &&
+         text.find_first_not_of(allowed) == std::string_view::npos;
+}
+
+bool take_over(Owners& owners, std::string_view owner) {
+  const auto found = std::ranges::find(owners, owner);
+  if (found != owners.end()) return std::next(found) == owners.end();
+  if (owners.size() >= owners_max) owners.erase(owners.begin());
+  owners.emplace_back(owner);
+  return true;
+}
 
 Result<SnapshotInfo> find_snapshot(Store& store, std::string_view name) {
   auto all = store.list();

@@ -7,7 +7,8 @@
 //   appeared. A failed or abandoned writer leaves nothing visible.
 // - prune() never removes what a published snapshot that is kept needs, nor what a writer that
 //   is open (in any process) has stored or counts on.
-// - Only the newest epoch may publish (see claim_epoch()).
+// - Only the newest epoch may publish (see claim_epoch()): a snapshot of an earlier one was
+//   published before the claim returned, and its owner can see it, or never is.
 // - read_chunk() returns bytes that hash to the id, or an error; never anything else.
 //
 // Threads: one thread at a time for a store and what it handed out. Handles must die before it.
@@ -16,6 +17,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,7 +30,7 @@ namespace remora::checkpoint {
 // The right to publish. The token tells apart two claims of the same number, should the store's
 // record of it ever be lost and begun anew.
 struct Epoch {
-  uint64_t number = 0;  // 0: nobody has claimed yet
+  uint64_t number = 0;  // 0: nobody has claimed yet, or the claim was refused
   std::string token;    // 32 hex digits; empty with number 0
   bool operator==(const Epoch&) const = default;
 };
@@ -41,7 +43,19 @@ struct SnapshotInfo {
 
 struct PruneOptions {
   uint64_t keep_last = 10;  // at least 1; the newest intact snapshot is always kept besides
+  // Of whoever prunes; kPermission when it is no longer the newest. Absent: a person prunes.
+  std::optional<Epoch> epoch{};
 };
+
+// Letters, digits, '.', '_' and '-'.
+inline constexpr size_t owner_bytes_max = 64;
+bool is_owner(std::string_view text);
+
+// Those who had a store, oldest first, each once.
+using Owners = std::vector<std::string>;
+inline constexpr size_t owners_max = 48;
+// Makes owner the last one. False, and nothing is changed: another one came after it.
+bool take_over(Owners& owners, std::string_view owner);
 
 struct PruneReport {
   std::vector<std::string> removed_snapshots;
@@ -77,12 +91,15 @@ class Store {
  public:
   virtual ~Store() = default;
 
-  // Takes over: from now on, publishing with any other epoch is refused.
-  virtual Result<Epoch> claim_epoch() = 0;
+  // Takes over: from now on, publishing with any other epoch is refused. owner: who claims, such as
+  // the UID of a pod; empty: nobody in particular. One from whom another owner took the store over
+  // gets it back no more: its claim changes nothing and has the number 0.
+  virtual Result<Epoch> claim_epoch(std::string_view owner) = 0;
   // For a helper of whoever writes now (the command line), which must not fence it.
   virtual Result<Epoch> current_epoch() = 0;
 
-  // kUnavailable (retryable) while it is being pruned by somebody else for too long.
+  // kUnavailable (retryable) while it is being pruned by somebody else for too long; kPermission
+  // when epoch is no longer the newest.
   virtual Result<std::unique_ptr<SnapshotWriter>> begin_snapshot(const Epoch& epoch) = 0;
   virtual Result<std::unique_ptr<ChunkReader>> begin_read() = 0;
 

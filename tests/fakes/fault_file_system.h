@@ -191,6 +191,7 @@ class FaultFileSystem final : public FileSystem {
   }
   Result<std::unique_ptr<FileLock>> lock(const std::string& path, LockKind kind,
                                          Duration wait_max) override {
+    if (!locks_hold) return std::make_unique<FileLock>();
     return real_.lock(path, kind, wait_max);
   }
 
@@ -199,6 +200,10 @@ class FaultFileSystem final : public FileSystem {
   // One that belongs to another user: we may write into it but not change it.
   std::string not_ours;
   bool exchange_works = true;
+  // False: everybody gets every lock, as on a volume whose locks hold on one machine only.
+  bool locks_hold = true;
+  // Right before each changing call, with its number.
+  std::function<void(uint64_t step)> before_step;
 
  private:
   static constexpr uint64_t never = std::numeric_limits<uint64_t>::max();
@@ -245,6 +250,7 @@ class FaultFileSystem final : public FileSystem {
 
   Result<void> step(Call call, const std::string& path) {
     const uint64_t now = steps_++;
+    if (before_step) before_step(now);
     int err = 0;
     if (now >= fail_from_) err = EIO;
     if (now == fail_once_.first) err = fail_once_.second;

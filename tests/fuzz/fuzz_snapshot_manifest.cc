@@ -2,8 +2,9 @@
 // every mutation at the door, so the harness seals the input itself: an attacker can do that too.
 //
 // Byte 0 says what the rest is: 't' body of an entry table, 'r' body of a snapshot record (both
-// without magic and checksum), 'i' pack index, anything else: raw bytes to every parser.
-// Whatever decodes must encode to the same bytes, and a table must be safe to restore.
+// without magic and checksum), 'i' pack index, 'e' the file `epoch`, anything else: raw bytes to
+// every parser. Whatever decodes must encode to the same bytes, and a table must be safe to
+// restore.
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
@@ -12,6 +13,7 @@
 #include <unordered_set>
 
 #include "checkpoint/chunker.h"
+#include "checkpoint/epoch_file.h"
 #include "checkpoint/hash.h"
 #include "checkpoint/manifest.h"
 #include "checkpoint/pack.h"
@@ -61,6 +63,14 @@ void try_record(std::string_view bytes) {
   require(table <= table_bytes_max);
 }
 
+void try_epoch(std::string_view bytes) {
+  const auto file = parse_epoch_file(bytes);
+  if (!file) return;
+  require(file->owners.size() <= owners_max);
+  const auto again = parse_epoch_file(format_epoch_file(*file));
+  require(again && again->epoch == file->epoch && again->owners == file->owners);
+}
+
 void try_index(std::string_view bytes) {
   const auto frames = decode_pack_index(bytes, index_data_bytes);
   if (!frames) return;
@@ -86,10 +96,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     case 'i':
       try_index(body);
       break;
+    case 'e':
+      try_epoch(body);
+      break;
     default:
       try_table(input);
       try_record(input);
       try_index(input);
+      try_epoch(input);
       static_cast<void>(sequence_of(input));
   }
   return 0;

@@ -144,7 +144,7 @@ TEST_F(CliTest, VerifyAnswersDamageWithItsOwnCode) {
 TEST_F(CliTest, TakingByHandDoesNotFenceTheSidecar) {
   write_file(state_ + "/f", "one");
   const auto store = open_store();
-  const Epoch sidecar = *store->claim_epoch();
+  const Epoch sidecar = *store->claim_epoch("");
   take();
   EXPECT_TRUE(take_snapshot(*store, sidecar, capture_options()).has_value());
 }

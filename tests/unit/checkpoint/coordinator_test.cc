@@ -183,6 +183,59 @@ TEST_F(CoordinatorTest, ASecondOneFencesTheFirst) {
   EXPECT_TRUE(take_and_wait(*second, "interval").has_value());
 }
 
+TEST_F(CoordinatorTest, ThatItsStoreWasTakenOverIsToldOnceAndNothingMoreIsTried) {
+  CoordinatorOptions first_options = options();
+  first_options.owner = "pod-1";
+  std::vector<std::string> told;
+  first_options.on_taken_over = [&](const Error& why) { told.push_back(why.message); };
+  bool asked = false;
+  first_options.make_quiesce = [&]() -> Quiesce {
+    asked = true;
+    return {};
+  };
+  const auto first = open(first_options);
+  EXPECT_EQ(first->epoch(), 1U);
+  write_file(state_ + "/f", "one");
+  ASSERT_TRUE(take_and_wait(*first, "interval").has_value());
+  CoordinatorOptions second_options = options();
+  second_options.owner = "pod-2";
+  const auto second = open(second_options);
+  // Also where nothing has changed, and so nothing would have been published.
+  EXPECT_EQ(take_and_wait(*first, "interval").error().code, ErrorCode::kPermission);
+  EXPECT_EQ(first->epoch(), 0U);
+  ASSERT_TRUE(queue_.run_one());
+  asked = false;
+  EXPECT_EQ(take_and_wait(*first, "interval").error().code, ErrorCode::kPermission);
+  EXPECT_FALSE(asked) << "the agent was about to be stopped for nothing";
+  ASSERT_EQ(told.size(), 1U);
+  EXPECT_NE(told[0].find("took over"), std::string::npos) << told[0];
+
+  // Its container begins anew: it reads, and does not take the store back.
+  const auto again = open(first_options);
+  EXPECT_EQ(again->epoch(), 0U);
+  ASSERT_TRUE(queue_.run_one());
+  EXPECT_EQ(told.size(), 2U);
+  std::optional<Result<RestoreReport>> restored;
+  again->restore_latest([&](Result<RestoreReport> r) { restored = std::move(r); });
+  ASSERT_TRUE(queue_.run_one());
+  EXPECT_TRUE(restored->has_value());
+  write_file(state_ + "/f", "two");
+  EXPECT_TRUE(take_and_wait(*second, "interval").has_value());
+}
+
+TEST_F(CoordinatorTest, AStoreIsGivenUpByWordOfSomebodyElse) {
+  std::vector<std::string> told;
+  CoordinatorOptions with = options();
+  with.on_taken_over = [&](const Error& why) { told.push_back(why.message); };
+  const auto coordinator = open(with);
+  write_file(state_ + "/f", "one");
+  coordinator->give_up_store("the pod is being moved");
+  coordinator->give_up_store("again");
+  EXPECT_EQ(take_and_wait(*coordinator, "interval").error().message, "the pod is being moved");
+  EXPECT_EQ(told, std::vector<std::string>{"the pod is being moved"});
+  EXPECT_TRUE(open_store()->list()->empty());
+}
+
 TEST_F(CoordinatorTest, WorksOnAnyStore) {
   auto coordinator =
       Coordinator::create(std::make_unique<MemoryStore>(scratch_.path()), options(), queue_.post());

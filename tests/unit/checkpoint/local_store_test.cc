@@ -187,12 +187,12 @@ TEST_F(LocalStoreTest, ALostPackIsStoredAgain) {
 TEST_F(LocalStoreTest, ALostEpochCountsOnAndFencesOldWriters) {
   write_file(state_ + "/f", "x");
   const auto store = open_store();
-  const Epoch old = *store->claim_epoch();
+  const Epoch old = *store->claim_epoch("");
   ASSERT_TRUE(take_snapshot(*store, old, capture_options()).has_value());
   for (const char* text : {"", "epoch x y\n", "\0\0\0\0"}) {
     write_file(store_path_ + "/epoch", text);
     EXPECT_EQ(take_snapshot(*store, old, capture_options()).error().code, ErrorCode::kPermission);
-    EXPECT_GT(store->claim_epoch()->number, old.number);
+    EXPECT_GT(store->claim_epoch("")->number, old.number);
   }
 }
 

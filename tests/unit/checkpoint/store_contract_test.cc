@@ -15,7 +15,7 @@ struct Implementation {
 
 class StoreContract : public testing::TestWithParam<Implementation> {
  protected:
-  StoreContract() : store_(GetParam().make(scratch_)), epoch_(*store_->claim_epoch()) {}
+  StoreContract() : store_(GetParam().make(scratch_)), epoch_(*store_->claim_epoch("")) {}
 
   // Publishes a snapshot with one file of this content.
   Result<SnapshotInfo> publish(const std::string& content, const Epoch& epoch) {
@@ -113,7 +113,7 @@ TEST_P(StoreContract, SequencesOnlyGrow) {
 TEST_P(StoreContract, AStaleWriterIsRefusedEvenInTheMiddleOfASnapshot) {
   auto first = store_->begin_snapshot(epoch_);
   ASSERT_TRUE((*first)->add_chunk(sha256("old"), "old").has_value());
-  const Epoch second = *store_->claim_epoch();
+  const Epoch second = *store_->claim_epoch("");
   EXPECT_GT(second.number, epoch_.number);
   ASSERT_TRUE(publish("new", second).has_value());
   const auto refused = publish_with(**first, "old");
@@ -123,6 +123,23 @@ TEST_P(StoreContract, AStaleWriterIsRefusedEvenInTheMiddleOfASnapshot) {
   first->reset();
   EXPECT_EQ(store_->list()->size(), 1U);
   EXPECT_EQ(*store_->current_epoch(), second);
+}
+
+TEST_P(StoreContract, AnOwnerThatWasReplacedDoesNotGetTheStoreBack) {
+  const Epoch first = *store_->claim_epoch("pod-1");
+  EXPECT_GT(store_->claim_epoch("pod-1")->number, first.number) << "its container began anew";
+  const Epoch second = *store_->claim_epoch("pod-2");
+  EXPECT_EQ(*store_->claim_epoch("pod-1"), Epoch{});
+  EXPECT_EQ(*store_->current_epoch(), second) << "nothing has changed";
+  ASSERT_TRUE(publish("new", second).has_value());
+  EXPECT_EQ(publish("old", Epoch{}).error().code, ErrorCode::kPermission);
+  EXPECT_GT(store_->claim_epoch("")->number, second.number) << "a person may always";
+}
+
+TEST_P(StoreContract, AStaleWriterIsRefusedBeforeItReadsAnything) {
+  ASSERT_TRUE(store_->claim_epoch("").has_value());
+  EXPECT_EQ(store_->begin_snapshot(epoch_).error().code, ErrorCode::kPermission);
+  EXPECT_EQ(store_->prune({.keep_last = 1, .epoch = epoch_}).error().code, ErrorCode::kPermission);
 }
 
 TEST_P(StoreContract, PruneKeepsTheNewestAndDropsWhatOnlyOldOnesNeed) {
