@@ -13,9 +13,11 @@ inline constexpr std::string_view injected_annotation = "remora.dev/injected";
 inline constexpr std::string_view policy_annotation = "remora.dev/policy";
 // Of the vocabulary (Healing.paused), and also the operator's business.
 inline constexpr std::string_view pause_annotation = "remora.dev/pause";
+// Written by the injection: the nodes that the pod rather keeps away from, until when, and why.
+inline constexpr std::string_view avoids_annotation = "remora.dev/avoids-nodes";
 // Known beside the vocabulary of config/annotations.h.
-inline constexpr std::array<std::string_view, 2> other_annotations = {injected_annotation,
-                                                                      policy_annotation};
+inline constexpr std::array<std::string_view, 3> other_annotations = {
+    injected_annotation, policy_annotation, avoids_annotation};
 // A label of this name and value "true" lets the webhook's selector see the pod.
 inline constexpr std::string_view inject_label = "remora.dev/inject";
 

@@ -104,6 +104,7 @@ std::optional<AgentSnapshotStatus> next_status(const AgentRecord& record,
     pod.set_uid(agent->pod.uid);
     if (!agent->pod.node.empty()) pod.set_node(agent->pod.node);
     status.set_connected(true);
+    if (agent->epoch != 0) status.set_epoch(static_cast<int64_t>(agent->epoch));
     set_catalogue(status, *agent, now);
     set_request(status, record.spec, *agent, now);
     if (status.request().id().empty()) status.clear_request();
@@ -124,6 +125,12 @@ std::optional<link::v1::Command> next_command(const AgentRecord& record,
   command.set_action(request.action());
   if (request.action() == "Restore") command.set_snapshot(request.snapshot());
   return command;
+}
+
+std::string agent_request_text(const AgentRecord& record, const v1alpha1::AgentRequest& request) {
+  return Json{{"metadata", {{"resourceVersion", record.resource_version}}},
+              {"spec", {{"request", write_message(request)}}}}
+      .dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 std::string new_agent_text(const ConnectedAgent& agent) {

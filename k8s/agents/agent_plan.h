@@ -22,7 +22,8 @@ namespace remora::k8s {
 struct ConnectedAgent {
   link::PodClaims pod;
   std::string container;
-  std::string claim;  // of its store; empty: the store goes with the pod
+  std::string claim;   // of its store; empty: the store goes with the pod
+  uint64_t epoch = 0;  // under which it publishes; 0: it doesn't
   // Of the last report; absent: none has come yet.
   std::optional<std::vector<v1alpha1::StoredSnapshot>> snapshots{};
   int64_t snapshot_count = 0;
@@ -53,6 +54,8 @@ std::optional<v1alpha1::AgentSnapshotStatus> next_status(const AgentRecord& reco
 std::optional<link::v1::Command> next_command(const AgentRecord& record,
                                               const ConnectedAgent& agent);
 
+// For a merge patch of the object as it was read.
+std::string agent_request_text(const AgentRecord& record, const v1alpha1::AgentRequest& request);
 // For a POST, and for an apply of the status that is refused when the object has changed.
 std::string new_agent_text(const ConnectedAgent& agent);
 std::string agent_status_text(const AgentRecord& record,

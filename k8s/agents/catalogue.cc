@@ -27,10 +27,11 @@ ObjectPath object_path(const std::string& namespace_name, const std::string& nam
 
 }  // namespace
 
-Catalogue::Catalogue(Loop& loop, ApiClient& client, CatalogueOptions options,
-                     MetricRegistry& registry)
+Catalogue::Catalogue(Loop& loop, ApiClient& client, IdentityLeases& leases,
+                     CatalogueOptions options, MetricRegistry& registry)
     : loop_(loop),
       client_(client),
+      leases_(leases),
       options_(std::move(options)),
       failures_(registry.counter("remora_operator_agent_failures_total",
                                  "Answers of the API server about AgentSnapshots that could not be "
@@ -53,7 +54,14 @@ std::string Catalogue::key_of(const ConnectedAgent& agent) {
 
 void Catalogue::on_connected(ConnectedAgent agent) {
   const std::string key = key_of(agent);
+  const auto there = agents_.find(key);
+  // The other one took the store over, and is heard: this one is what was left behind.
+  if (there != agents_.end() && there->second.pod.uid != agent.pod.uid && there->second.epoch > 0 &&
+      there->second.epoch >= agent.epoch) {
+    return tell_lost(agent, there->second.epoch, "pod " + there->second.pod.pod);
+  }
   gone_since_.erase(key);
+  hold_identity(agent);
   agents_.insert_or_assign(key, std::move(agent));
   look_soon(key);
 }
@@ -98,7 +106,13 @@ void Catalogue::on_object(const ObjectPtr& before, const ObjectPtr& after) {
     keep(object);
   } else {
     const auto known = records_.find(object.key());
-    if (known != records_.end() && known->second.uid == object.uid) records_.erase(known);
+    if (known != records_.end() && known->second.uid == object.uid) {
+      const bool has_lease = !known->second.spec.claim().empty();
+      if (has_lease && !agents_.contains(object.key())) {
+        leases_.end(object.namespace_name, object.name);
+      }
+      records_.erase(known);
+    }
     gone_since_.erase(object.key());
   }
   look_soon(object.key());
@@ -137,7 +151,9 @@ void Catalogue::look(const std::string& key, WorkQueue::Done done) {
   if (agent != nullptr) {
     if (const auto command = next_command(record, *agent)) {
       agent->sent = command->id();
-      options_.send(agent->pod.uid, *command);
+      link::v1::OperatorMessage message;
+      *message.mutable_command() = *command;
+      options_.send(agent->pod.uid, message);
     }
   }
   const auto status = next_status(record, agent, gone, loop_.clock().wall_now());

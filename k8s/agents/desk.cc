@@ -84,14 +84,18 @@ void SidecarSession::on_hello(const link::v1::Hello& hello) {
                       is_name(agent.claim(), claim_bytes_max);
     if (!good) return finish(link::StatusCode::kInvalidArgument, "an agent's name is not one");
     containers_.insert(agent.container());
-    desk_.catalogue_->on_connected(
-        {.pod = pod_, .container = agent.container(), .claim = agent.claim()});
   }
   log_info("sidecar_connected", {{"namespace", pod_.namespace_name},
                                  {"pod", pod_.pod},
                                  {"version", cut(hello.version(), container_bytes_max)},
                                  {"agents", hello.agents_size()}});
   welcome();
+  for (const link::v1::AgentInfo& agent : hello.agents()) {
+    desk_.catalogue_->on_connected({.pod = pod_,
+                                    .container = agent.container(),
+                                    .claim = agent.claim(),
+                                    .epoch = agent.epoch()});
+  }
 }
 
 bool SidecarSession::may_report() {
@@ -169,12 +173,9 @@ void Desk::leave(SidecarSession& session) {
   catalogue_->on_gone(session.pod().uid);
 }
 
-void Desk::send(const std::string& pod_uid, const link::v1::Command& command) {
+void Desk::send(const std::string& pod_uid, const link::v1::OperatorMessage& message) {
   const auto found = sessions_.find(pod_uid);
-  if (found == sessions_.end()) return;
-  link::v1::OperatorMessage message;
-  *message.mutable_command() = command;
-  found->second->send(message);
+  if (found != sessions_.end()) found->second->send(message);
 }
 
 void Desk::watch_authorities() {

@@ -49,7 +49,7 @@ class Desk {
 
   std::unique_ptr<link::CallEvents> receive(link::Call& call);
   // To the sidecar of that pod; nothing happens when it is not connected.
-  void send(const std::string& pod_uid, const link::v1::Command& command);
+  void send(const std::string& pod_uid, const link::v1::OperatorMessage& message);
   size_t connected() const { return sessions_.size(); }
 
  private:

@@ -17,6 +17,7 @@ constexpr std::chrono::milliseconds picture_age_max{heal_picture_age_ms_max};
 constexpr std::chrono::milliseconds workload_age_max{workload_age_ms_max};
 // Of a pod that has a fault they say what it is until the next ones are read.
 constexpr std::chrono::minutes events_kept{5};
+constexpr std::chrono::minutes claims_kept{5};
 constexpr const char* incidents_path = "/apis/remora.dev/v1alpha1/incidents";
 constexpr const char* policies_path = "/apis/remora.dev/v1alpha1/healingpolicies";
 
@@ -106,14 +107,18 @@ void HealingController::on_pod(const ObjectPtr& before, const ObjectPtr& after) 
 void HealingController::on_node(const ObjectPtr& before, const ObjectPtr& after) {
   const Object& object = any(before, after);
   const auto known = nodes_.find(object.name);
-  const bool was_ready = known == nodes_.end() || known->second.ready;
+  NodeFacts was{.name = object.name};
+  if (known != nodes_.end()) was = known->second;
+  NodeFacts is{.name = object.name};
   if (after == nullptr) {
     nodes_.erase(object.name);
   } else {
-    nodes_[object.name] = read_node(*after);
+    is = read_node(*after);
+    is.last_open = was.last_open;
+    if (is.leaving.empty()) is.last_open = loop_.clock().wall_now();
+    nodes_[object.name] = is;
   }
-  const bool is_ready = after == nullptr || nodes_[object.name].ready;
-  if (was_ready == is_ready) return;  // a heartbeat
+  if (was.ready == is.ready && was.leaving == is.leaving) return;  // a heartbeat
   for (const auto& [name, place] : places_) look_soon(name);
 }
 
@@ -158,6 +163,14 @@ void HealingController::keep(const std::string& namespace_name, const Json& obje
     return;
   }
   place = std::move(*incident);
+}
+
+bool HealingController::has_pod(const std::string& namespace_name, const std::string& uid) const {
+  if (!pods_.synced()) return true;
+  const auto place = places_.find(namespace_name);
+  return place != places_.end() && std::ranges::any_of(place->second.pods, [&](const auto& pod) {
+           return pod.second.uid == uid;
+         });
 }
 
 IncidentRecord* HealingController::find_incident(const std::string& namespace_name,
@@ -208,6 +221,8 @@ NamespaceView HealingController::view_of(const std::string& namespace_name,
   view.incidents = &place.incidents;
   view.workloads = &place.workloads;
   view.events = &place.events;
+  view.claims = &place.claims;
+  if (agents_.agents) view.agents = agents_.agents(namespace_name);
   view.namespace_budget = options_.namespace_budget;
   view.fleet_budget = options_.fleet_budget;
   view.reports = &place.reports;
@@ -225,6 +240,8 @@ void HealingController::forget_old(Place& place) const {
   const WallTime now = loop_.clock().wall_now();
   std::erase_if(place.workloads,
                 [&](const auto& each) { return now - each.second.read_at > workload_age_max; });
+  std::erase_if(place.claims,
+                [&](const auto& each) { return now - each.second.read_at > claims_kept; });
   std::erase_if(place.events,
                 [&](const auto& each) { return now - each.second.read_at > events_kept; });
 }

@@ -30,6 +30,24 @@ inline constexpr size_t heal_reports_waiting_max = 5'000;
 // Bookmarks come about once a minute; two may be missed.
 inline constexpr int heal_picture_age_ms_max = 150'000;
 
+// What is known of the agents whose sidecars are connected, and what can be done with them. Each
+// may be left empty.
+struct AgentHooks {
+  std::function<std::vector<AgentFacts>(const std::string& namespace_name)> agents{};
+  // Before a pod is moved that can't be asked. done: what was fenced, in words; empty: nothing
+  // needed to be.
+  std::function<void(const std::string& namespace_name, const std::string& pod_uid,
+                     std::function<void(const Result<std::string>&)> done)>
+      fence{};
+  // moved: it is on its way; else it stays.
+  std::function<void(const std::string& namespace_name, const std::string& pod_uid, bool moved)>
+      end_fence{};
+  // Asks an agent for a snapshot; done: whether that is written down.
+  std::function<void(const std::string& namespace_name, const AskSnapshot& ask,
+                     std::function<void(const Result<void>&)> done)>
+      ask{};
+};
+
 struct HealingOptions {
   BudgetRule namespace_budget{};
   BudgetRule fleet_budget{};
@@ -48,6 +66,9 @@ class HealingController {
   HealingController(const HealingController&) = delete;
   HealingController& operator=(const HealingController&) = delete;
   void start();
+  void set_agents(AgentHooks hooks) { agents_ = std::move(hooks); }
+  // Also while it is being deleted; true as long as pods are not known.
+  bool has_pod(const std::string& namespace_name, const std::string& uid) const;
   // What stands after the registry's own metrics, as they were rendered last.
   std::string policy_series() const { return metrics_.policy_series(); }
 
@@ -66,6 +87,7 @@ class HealingController {
     std::map<std::string, PolicyMemory> memory;
     std::map<std::string, WorkloadFacts> workloads;  // by the owner of their pods
     std::map<std::string, PodEvents> events;         // by the UID of their pod
+    std::map<std::string, ClaimFacts> claims;        // by name
     std::map<std::string, SidecarReport> reports;
     std::map<std::string, Kept> kept;  // of the reports
   };
@@ -92,10 +114,16 @@ class HealingController {
   void act(const LookPtr& look, const ResizePod& action);
   void act(const LookPtr& look, const ReadWorkload& action);
   void act(const LookPtr& look, const ReadPodEvents& action);
+  void act(const LookPtr& look, const ReadClaims& action);
+  void act(const LookPtr& look, const AskSnapshot& action);
   void act(const LookPtr& look, const KeepDrain& action);
   void act(const LookPtr& look, const EndDrain& action);
   void act(const LookPtr& look, const DeleteIncident& action);
   void act(const LookPtr& look, const UpdatePolicy& action);
+  void fence(const LookPtr& look, const EvictPod& action);
+  void evict(const LookPtr& look, const EvictPod& action);
+  void read_attachments(const LookPtr& look, const std::string& claim, ClaimFacts facts);
+  void keep_claim(const LookPtr& look, const std::string& claim, ClaimFacts facts);
   void on_evicted(const LookPtr& look, const EvictPod& action, const Result<ApiReply>& reply);
   void delete_unready(const LookPtr& look, const EvictPod& action);
   void end_eviction(const LookPtr& look, const EvictPod& action, StepOutcome outcome,
@@ -119,6 +147,7 @@ class HealingController {
   Loop& loop_;
   ApiClient& client_;
   const HealingOptions options_;
+  AgentHooks agents_;
   HealingMetrics metrics_;
   std::map<std::string, Place> places_;
   std::map<std::string, NodeFacts> nodes_;

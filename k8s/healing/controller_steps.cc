@@ -52,6 +52,11 @@ std::string selector_of(const Json& workload) {
 }  // namespace
 
 void HealingController::act(const LookPtr& look, const EvictPod& action) {
+  if (action.is_cut_off && agents_.fence) return fence(look, action);
+  evict(look, action);
+}
+
+void HealingController::evict(const LookPtr& look, const EvictPod& action) {
   const v1alpha1::PodReference& pod = action.incident.spec.pod();
   send(look, evict_request(look->namespace_name, pod.name(), pod.uid()),
        [this, look, action](const Result<ApiReply>& reply) { on_evicted(look, action, reply); });
@@ -108,6 +113,10 @@ void HealingController::delete_unready(const LookPtr& look, const EvictPod& acti
 void HealingController::end_eviction(const LookPtr& look, const EvictPod& action,
                                      StepOutcome outcome, const std::string& message) {
   (outcome == StepOutcome::kDone ? metrics_.evicted : metrics_.refused).add();
+  if (action.is_cut_off && agents_.end_fence) {
+    agents_.end_fence(look->namespace_name, action.incident.spec.pod().uid(),
+                      outcome == StepOutcome::kDone);
+  }
   act(look, after_step(action.incident, outcome, message, loop_.clock().wall_now()));
 }
 

@@ -14,6 +14,10 @@ namespace remora::k8s {
 namespace {
 
 constexpr size_t message_bytes_max = 300;
+// Of kubectl cordon and drain, the cluster autoscaler, and Karpenter (v1, and before it).
+constexpr std::array<std::string_view, 4> leaving_taints = {
+    "node.kubernetes.io/unschedulable", "ToBeDeletedByClusterAutoscaler", "karpenter.sh/disrupted",
+    "karpenter.sh/disruption"};
 
 constexpr std::array<std::pair<FaultKind, std::string_view>, 8> kinds = {{
     {FaultKind::kCrashLoop, "crash_loop"},
@@ -290,13 +294,26 @@ NodeFacts read_node(const Object& object) {
     node.why = text_of(*ready, "message");
     node.since = parse_time(text_of(*ready, "lastTransitionTime"));
   }
+  const Json& spec = section(object.body, "spec");
+  if (bool_of(spec, "unschedulable").value_or(false)) node.leaving = "it is cordoned";
+  const Json* taints = find_array(spec, "taints");
+  if (taints == nullptr) return node;
+  for (const Json& taint : *taints) {
+    const std::string key = text_of(taint, "key");
+    const bool says_more =
+        node.leaving.empty() && std::ranges::find(leaving_taints, key) != leaving_taints.end();
+    if (says_more) node.leaving = "it has the taint " + key;
+  }
   return node;
 }
 
 void trim_node(Json& node) {
-  keep(node, {"metadata", "status"});
+  keep(node, {"metadata", "spec", "status"});
   if (!node.is_object()) return;
   if (const auto status = node.find("status"); status != node.end()) keep(*status, {"conditions"});
+  if (const auto spec = node.find("spec"); spec != node.end()) {
+    keep(*spec, {"unschedulable", "taints"});
+  }
   if (const auto metadata = node.find("metadata"); metadata != node.end()) {
     keep(*metadata, {"name", "uid", "resourceVersion"});
   }

@@ -78,6 +78,11 @@ struct NodeFacts {
   bool ready = true;
   std::string why{};  // of the condition Ready, when it isn't
   std::optional<WallTime> since{};
+  // Why nothing new comes to it, and what is there is about to be moved: it is cordoned, or about
+  // to be taken away; empty: it isn't.
+  std::string leaving{};
+  // When that last was not so, as far as this process has seen. Not of the object.
+  std::optional<WallTime> last_open{};
 };
 NodeFacts read_node(const Object& node);
 void trim_node(Json& node);

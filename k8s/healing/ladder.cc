@@ -4,6 +4,8 @@
 #include <utility>
 
 #include "config/pod.h"
+#include "k8s/healing/departed.h"
+#include "k8s/healing/leaving.h"
 #include "k8s/healing/quantity.h"
 #include "k8s/healing/steps.h"
 
@@ -34,125 +36,6 @@ const std::vector<BuiltIn>& built_in_ladders() {
       {FaultKind::kGaveUp, {"reschedule", "alert"}},
   };
   return ladders;
-}
-
-void add_evidence(IncidentStatus& status, const std::string& line) {
-  if (line.empty()) return;
-  const int n = status.evidence_size();
-  if (n > 0 && status.evidence(n - 1) == line) return;
-  if (n >= evidence_lines_max) status.mutable_evidence()->DeleteSubrange(0, 1);
-  status.add_evidence(line);
-}
-
-IncidentStep* last_step(IncidentStatus& status) {
-  return status.steps_size() == 0 ? nullptr : status.mutable_steps(status.steps_size() - 1);
-}
-
-void end_step(IncidentStep& step, const char* state, const std::string& message, WallTime now) {
-  step.set_state(state);
-  step.set_ended_at(format_time(now));
-  step.set_message(message);
-}
-
-bool is_intended(const IncidentRecord& incident) {
-  const int n = incident.status.steps_size();
-  return n > 0 && incident.status.steps(n - 1).state() == "intended";
-}
-
-UpdateIncident resolved(IncidentRecord incident, const std::string& how, WallTime now,
-                        std::optional<WallTime> well_since = {}) {
-  IncidentStatus& status = incident.status;
-  if (IncidentStep* step = last_step(status); step != nullptr && step->name() != "alert") {
-    const bool never_done = step->state() == "intended";
-    if (never_done) end_step(*step, "skipped", "no longer needed", now);
-    if (step->state() == "done") end_step(*step, "verified", how, now);
-  }
-  add_evidence(status, how);
-  status.set_phase("Resolved");
-  status.clear_hold();
-  status.set_ended_at(format_time(now));
-  const auto began = parse_time(incident.spec.began_at());
-  const auto from = began ? began : parse_time(incident.spec.detected_at());
-  const WallTime until = well_since.value_or(now);
-  if (from && until > *from) status.set_recovery_seconds(to_ms(until - *from) / 1000);
-  return {.incident = std::move(incident), .reason = "RemoraResolved", .message = how};
-}
-
-bool is_newer_than(const PodFacts& pod, std::optional<WallTime> time) {
-  return !time || !pod.created_at || *pod.created_at + std::chrono::seconds(1) >= *time;
-}
-
-// How a rollback has ended well; empty: there was none, or it hasn't.
-std::string rolled_back_well(const IncidentRecord& incident, const NamespaceView& view) {
-  const auto& steps = incident.status.steps();
-  const auto step = std::ranges::find_if(steps, [](const IncidentStep& each) {
-    // Intended: the operator ended, or the pod did, between the rollback and its word of it.
-    return each.name() == "roll_back" && (each.state() == "done" || each.state() == "intended");
-  });
-  if (step == steps.end()) return {};
-  int ready = 0;
-  for (const auto& [name, pod] : *view.pods) {
-    if (pod.deleting || pod.ended() || workload_of(pod) != incident.status.workload()) continue;
-    const std::string revision = revision_of(pod);
-    const bool moved = step->target().empty() ? revision != incident.spec.pod().revision()
-                                              : revision == step->target();
-    if (!pod.ready || !moved) return {};
-    ++ready;
-  }
-  if (ready == 0) return {};
-  return "all " + std::to_string(ready) + " pods of " + incident.status.workload() +
-         " are ready, of another revision";
-}
-
-// Whether the pods of the revision that worked have time left to become ready.
-bool is_rolling_back(const IncidentRecord& incident, Duration limit, const NamespaceView& view) {
-  const auto& steps = incident.status.steps();
-  const auto step = std::ranges::find(steps, "roll_back", &IncidentStep::name);
-  if (step == steps.end() || step->state() == "failed" || step->state() == "skipped") return false;
-  const auto started = parse_time(step->started_at());
-  return started && view.now - *started < limit;
-}
-
-// The pod is no more: its Incident ends once another one is ready in its place, or, where none
-// comes (its owner was made smaller), when all others are well.
-void plan_without_pod(IncidentRecord incident, const Replacements& replacements, Duration limit,
-                      const NamespaceView& view, NamespacePlan& plan) {
-  const WallTime now = view.now;
-  if (incident.spec.pod().owner().empty()) {
-    return plan.actions.push_back(resolved(std::move(incident), "the pod is gone", now));
-  }
-  if (std::string how = rolled_back_well(incident, view); !how.empty()) {
-    IncidentStep* const last = last_step(incident.status);
-    if (last->state() == "intended") last->set_state("done");
-    return plan.actions.push_back(resolved(std::move(incident), how, now));
-  }
-  if (is_rolling_back(incident, limit, view)) return;
-  const auto detected = parse_time(incident.spec.detected_at());
-  for (const PodFacts* pod : replacements.pods) {
-    if (!pod->ready || !is_newer_than(*pod, detected)) continue;
-    if (!replacements.taken->insert(pod->uid).second) continue;
-    incident.status.set_replacement_uid(pod->uid);
-    std::string how = "pod " + pod->name + " on " + pod->node + " is ready instead";
-    const IncidentStep* last = last_step(incident.status);
-    if (last != nullptr && last->name() == "reprovision") how += ", from " + images_of(*pod);
-    return plan.actions.push_back(resolved(std::move(incident), how, now));
-  }
-  if (detected && now - *detected < limit) return;
-  if (std::ranges::all_of(replacements.pods, &PodFacts::ready)) {
-    const std::string how = "the pod is gone, and all others of its owner are ready";
-    return plan.actions.push_back(resolved(std::move(incident), how, now));
-  }
-  const IncidentStep* step = last_step(incident.status);
-  if (step != nullptr && step->name() == "alert") return;
-  const std::string why = "the pod is gone, and none in its place is ready in time";
-  IncidentStep& alert = *incident.status.add_steps();
-  alert.set_name("alert");
-  alert.set_state("done");
-  alert.set_started_at(format_time(now));
-  alert.set_message(why);
-  incident.status.set_phase("Alerted");
-  plan.actions.push_back(
-      UpdateIncident{.incident = std::move(incident), .reason = "RemoraAlert", .message = why});
 }
 
 class IncidentPlan {
@@ -213,8 +96,15 @@ class IncidentPlan {
     std::string why = hold(step.name());
     if (why.empty() && spec().dry_run()) why = "the policy is a dry run now";
     if (!why.empty()) return held(why);
-    if (step.name() == "reschedule" || step.name() == "reprovision") return evict();
     const auto started = parse_time(step.started_at());
+    if (step.name() == "reschedule" || step.name() == "reprovision") {
+      // Else the next pod may be sent to the very node that this one is taken from.
+      const bool may_wait =
+          started && view_.now - *started < std::chrono::milliseconds(avoid_known_wait_ms_max);
+      const bool avoids = duration_of(spec().avoid_node_for()) > Duration{};
+      if (avoids && may_wait && !is_avoided(state_.policy->status, pod_)) return;
+      return evict();
+    }
     if (started && view_.now - *started >= duration_of(spec().step_timeout())) {
       finish(StepOutcome::kImpossible, "it could not be done in time");
     } else if (step.name() == "roll_back") {
@@ -246,17 +136,15 @@ class IncidentPlan {
               const std::string& target) {
     if (spec().dry_run()) return write(name, "skipped", "dry run: " + would, "RemoraDryRun");
     if (const std::string why = hold_or_budget(name); !why.empty()) return held(why);
+    if (fault_.kind == FaultKind::kNodeUnready) {
+      if (!know_claims(pod_, view_, plan_)) return;
+      for (const std::string& claim : pod_.claims) {
+        add_evidence(incident_.status, claim_words(claim, view_.claims->at(claim), pod_.node));
+      }
+    }
     ++state_.steps_in_window;
     shared_.of_namespace.push_back(view_.now);
     shared_.of_fleet.push_back(view_.now);
-    if (fault_.kind == FaultKind::kNodeUnready && !pod_.claims.empty()) {
-      add_evidence(incident_.status,
-                   "volume claim " + pod_.claims.front() +
-                       ": where only one node may use it at a time, Kubernetes waits 6 minutes "
-                       "before it takes it from a lost node; the taint "
-                       "node.kubernetes.io/out-of-service, by a person who knows that the node is "
-                       "off, lets it go at once");
-    }
     write(name, "intended", message,
           name == "roll_back"     ? "RemoraRollBack"
           : name == "resize"      ? "RemoraResize"
@@ -282,8 +170,10 @@ class IncidentPlan {
     if (last_step(incident_.status)->name() == "reprovision") {
       add_evidence(incident_.status, "it ran " + images_of(pod_));
     }
-    plan_.actions.push_back(EvictPod{
-        .incident = incident_, .pod_ready = pod_.ready, .pod_version = pod_.resource_version});
+    plan_.actions.push_back(EvictPod{.incident = incident_,
+                                     .pod_ready = pod_.ready,
+                                     .pod_version = pod_.resource_version,
+                                     .is_cut_off = fault_.kind == FaultKind::kNodeUnready});
   }
 
   // --- resize ---
@@ -471,7 +361,7 @@ void plan_incident(const IncidentRecord& incident, const PodFacts* pod,
   const Duration limit =
       state == nullptr ? without_policy : duration_of(state->policy->spec.step_timeout());
   if (pod == nullptr || pod->deleting || pod->ended()) {
-    return plan_without_pod(incident, replacements, limit, view, plan);
+    return plan_without_pod(incident, pod, replacements, limit, view, plan);
   }
   const bool in_between = !fault && is_intended(incident) &&
                           (!pod->ready || incident.status.steps().rbegin()->name() == "resize");

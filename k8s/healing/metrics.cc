@@ -35,6 +35,10 @@ HealingMetrics::HealingMetrics(MetricRegistry& registry)
                                 "Answers of the API server that healing could not use.")),
       reports(registry.counter("remora_operator_sidecar_reports_total",
                                "Reports of sidecars that were taken up.")),
+      asked_before_leaving(
+          registry.counter("remora_operator_snapshots_before_move_total",
+                           "Snapshots that were asked for because a node was about to be "
+                           "emptied.")),
       queue_depth(registry.gauge("remora_operator_work_queue_depth",
                                  "Namespaces that wait to be looked at.")),
       queue_oldest(registry.gauge("remora_operator_work_queue_oldest_seconds",

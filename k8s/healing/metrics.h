@@ -36,6 +36,7 @@ class HealingMetrics {
   Counter& resizes;
   Counter& failures;
   Counter& reports;
+  Counter& asked_before_leaving;
   Gauge& queue_depth;
   Gauge& queue_oldest;  // seconds
 

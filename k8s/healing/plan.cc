@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "k8s/healing/ladder.h"
+#include "k8s/healing/leaving.h"
 #include "k8s/healing/sidecar_reports.h"
 #include "k8s/resources/selector.h"
 
@@ -59,6 +60,7 @@ class NamespacePlanner {
       }
     }
     open_new_ones();
+    ask_before_nodes_are_left();
     for (PolicyState& state : states_) report(state);
     // Faults that begin by time alone, and limits of steps.
     if (!view_.policies.empty() || !view_.incidents->empty()) {
@@ -247,6 +249,7 @@ class NamespacePlanner {
       if (const auto policy = policy_of_.find(pod->name); policy != policy_of_.end()) {
         state = policy->second;
       }
+      if (pod->deleting) state = state_named(incident.spec.policy());
       if (is_sidecar_fault(incident.spec.fault())) {
         if (!take_over(incident, *pod, fault)) return;
       } else if (fault && to_string(fault->kind) != incident.spec.fault()) {
@@ -278,8 +281,8 @@ class NamespacePlanner {
                  view_.fleet_budget.window + view_.fleet_budget.cool_down);
     if (const PolicyState* state = state_named(incident.spec.policy()); state != nullptr) {
       const v1alpha1::HealingPolicySpec& spec = state->policy->spec;
-      kept = std::max(
-          {duration_of(spec.incident_retention()), duration_of(spec.budgets().window()), shared});
+      kept = std::max({duration_of(spec.incident_retention()), duration_of(spec.budgets().window()),
+                       duration_of(spec.avoid_node_for()), shared});
     }
     const auto ended = parse_time(incident.status.ended_at());
     if (ended && view_.now - *ended < kept) return;
@@ -315,6 +318,22 @@ class NamespacePlanner {
     }
   }
 
+  // A drain waits for nobody: what its eviction finds is the last snapshot that there is.
+  void ask_before_nodes_are_left() {
+    for (const AgentFacts& agent : view_.agents) {
+      const auto pod = std::ranges::find_if(
+          *view_.pods, [&](const auto& each) { return each.second.uid == agent.pod_uid; });
+      if (pod == view_.pods->end() || pod->second.deleting || pod->second.paused) continue;
+      const auto state = policy_of_.find(pod->first);
+      const auto node = view_.nodes->find(pod->second.node);
+      if (state == policy_of_.end() || node == view_.nodes->end()) continue;
+      const v1alpha1::HealingPolicySpec& spec = state->second->policy->spec;
+      if (spec.paused() || spec.dry_run() || !view_.out_of_date.empty()) continue;
+      auto ask = ask_before_leaving(pod->second, node->second, agent, view_.now);
+      if (ask) plan_.actions.push_back(std::move(*ask));
+    }
+  }
+
   void report(PolicyState& state) {
     v1alpha1::HealingPolicyStatus status;
     status.set_observed_generation(state.policy->generation);
@@ -325,6 +344,11 @@ class NamespacePlanner {
       status.set_disruption_budget(drain_name(state.policy->name));
     }
     status.set_hold(state.hold.empty() ? state.crowd : state.hold);
+    const Duration avoid_for = duration_of(state.policy->spec.avoid_node_for());
+    for (v1alpha1::AvoidedNode& node :
+         avoided_nodes(*view_.incidents, state.policy->name, avoid_for, view_.now)) {
+      *status.add_avoided_nodes() = std::move(node);
+    }
     if (status.SerializeAsString() == state.policy->status.SerializeAsString()) return;
     plan_.actions.push_back(UpdatePolicy{.name = state.policy->name, .status = std::move(status)});
   }

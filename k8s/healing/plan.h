@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "k8s/healing/budgets.h"
+#include "k8s/healing/claims.h"
 #include "k8s/healing/facts.h"
 #include "k8s/healing/workload.h"
 #include "k8s/resources/resources.pb.h"
@@ -65,6 +66,15 @@ struct SidecarReport {
   v1alpha1::SidecarHealing healing;
 };
 
+// An agent whose sidecar is connected, as its AgentSnapshot shows it.
+struct AgentFacts {
+  std::string name;  // of the AgentSnapshot
+  std::string pod_uid;
+  bool takes_snapshots = false;
+  std::string last_request;  // its id; empty: none yet
+  bool is_busy = false;      // the last request is not over
+};
+
 struct NamespaceView {
   std::string name;
   const std::map<std::string, PodFacts>* pods = nullptr;             // by name
@@ -75,6 +85,9 @@ struct NamespaceView {
   const std::map<std::string, WorkloadFacts>* workloads = nullptr;
   // By the UID of the pod: what was read on demand.
   const std::map<std::string, PodEvents>* events = nullptr;
+  // PersistentVolumeClaims by name: what was read on demand.
+  const std::map<std::string, ClaimFacts>* claims = nullptr;
+  std::vector<AgentFacts> agents;
   BudgetRule namespace_budget{};
   BudgetRule fleet_budget{};
   std::vector<WallTime> fleet_steps;  // of all namespaces, this one included
@@ -98,6 +111,8 @@ struct EvictPod {
   IncidentRecord incident;
   bool pod_ready = false;
   std::string pod_version;
+  // Its node is lost: its identity is fenced first, for it can't be asked to let go.
+  bool is_cut_off = false;
 };
 struct RollBack {
   IncidentRecord incident;
@@ -123,6 +138,17 @@ struct ReadPodEvents {
   std::string pod;
   std::string uid;
 };
+struct ReadClaims {
+  std::vector<std::string> names;
+};
+// Written into the agent's AgentSnapshot as a request.
+struct AskSnapshot {
+  std::string agent;  // name of the AgentSnapshot
+  std::string pod;
+  std::string pod_uid;
+  std::string id;   // of the request
+  std::string why;  // for the Event that tells of it
+};
 // The PodDisruptionBudget of a policy.
 struct KeepDrain {
   std::string policy;
@@ -141,9 +167,9 @@ struct UpdatePolicy {
   std::string name;
   v1alpha1::HealingPolicyStatus status;
 };
-using HealAction =
-    std::variant<OpenIncident, UpdateIncident, EvictPod, RollBack, ResizePod, ReadWorkload,
-                 ReadPodEvents, KeepDrain, EndDrain, DeleteIncident, UpdatePolicy>;
+using HealAction = std::variant<OpenIncident, UpdateIncident, EvictPod, RollBack, ResizePod,
+                                ReadWorkload, ReadPodEvents, ReadClaims, AskSnapshot, KeepDrain,
+                                EndDrain, DeleteIncident, UpdatePolicy>;
 
 struct NamespacePlan {
   std::vector<HealAction> actions;

@@ -169,6 +169,25 @@ std::string incident_event(const std::string& namespace_name, const IncidentReco
            std::chrono::duration_cast<std::chrono::seconds>(now.time_since_epoch()).count()});
 }
 
+std::string leaving_event(const std::string& namespace_name, const AskSnapshot& ask,
+                          const std::string& instance, WallTime now) {
+  return pod_event_text(
+      {.namespace_name = namespace_name,
+       .name = pod_event_name(ask.pod, hash_text(ask.agent + "/" + ask.id)),
+       .pod_name = ask.pod,
+       .pod_uid = ask.pod_uid,
+       .related_version = api_version(),
+       .related_kind = "AgentSnapshot",
+       .related_name = ask.agent,
+       .reason = "RemoraSnapshotBeforeMove",
+       .message = "asked for a snapshot (" + ask.id + "): " + ask.why,
+       .component = "remora-operator",
+       .host = instance,
+       .instance = instance,
+       .at_unix_s =
+           std::chrono::duration_cast<std::chrono::seconds>(now.time_since_epoch()).count()});
+}
+
 bool is_newer(const std::string& a, const std::string& b) {
   return a.size() != b.size() ? a.size() > b.size() : a > b;
 }

@@ -33,6 +33,10 @@ std::string incident_event(const std::string& namespace_name, const IncidentReco
                            const std::string& reason, const std::string& message,
                            const std::string& instance, WallTime now);
 
+// A core/v1 Event about a pod whose node is about to be emptied.
+std::string leaving_event(const std::string& namespace_name, const AskSnapshot& ask,
+                          const std::string& instance, WallTime now);
+
 // Whether version a is newer than b, both of one object: numbers of etcd's.
 bool is_newer(const std::string& a, const std::string& b);
 

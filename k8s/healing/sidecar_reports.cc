@@ -11,9 +11,9 @@ namespace {
 using v1alpha1::IncidentStatus;
 using v1alpha1::SidecarHealing;
 
-constexpr std::array<std::string_view, 8> sidecar_faults = {
-    "crash",         "resource_exhaustion", "deadlock", "hang",
-    "state_damaged", "dependency",          "overload", "requested"};
+constexpr std::array<std::string_view, 9> sidecar_faults = {
+    "crash",    "resource_exhaustion", "deadlock",        "hang", "state_damaged", "dependency",
+    "overload", "requested",           "store_taken_over"};
 
 bool is_open(const IncidentRecord& incident) { return incident.status.ended_at().empty(); }
 
@@ -133,7 +133,7 @@ bool is_sidecar_fault(std::string_view fault) {
 }
 
 bool is_advisory_fault(std::string_view fault) {
-  return fault == "dependency" || fault == "overload";
+  return fault == "dependency" || fault == "overload" || fault == "store_taken_over";
 }
 
 std::string report_key(const SidecarReport& report) {

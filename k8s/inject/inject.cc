@@ -8,6 +8,7 @@
 #include "config/gateway.h"
 #include "config/scalar.h"
 #include "k8s/inject/agent_probes.h"
+#include "k8s/inject/avoid_nodes.h"
 #include "k8s/inject/gate.h"
 #include "k8s/inject/identity.h"
 #include "k8s/inject/patch_builder.h"
@@ -42,6 +43,7 @@ class Injection {
     patch_.ensure_items("/spec/volumes", to_array(volumes.pod), "name");
     share_process_namespace();
     insert_containers(volumes.sidecar);
+    avoid_nodes(plan_, patch_);
     warn_of_losses();
     if (!record()) {
       return Skip{

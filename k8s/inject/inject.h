@@ -47,6 +47,14 @@ struct PolicyDefaults {
   std::string trouble{};
 };
 
+// A node that the pods of a workload rather keep away from.
+struct AvoidedNode {
+  std::string node;
+  std::string workload;  // KIND/NAME
+  std::string until;     // "2026-01-01T00:00:00Z"; whoever asks leaves out what has passed
+  std::string incident;  // that says why
+};
+
 struct InjectOptions {
   std::string image;            // of the sidecar, unless the pod names one
   std::string product_version;  // recorded in the pod
@@ -63,6 +71,7 @@ struct InjectOptions {
   std::vector<std::string> later_volumes{};
   // Of the policy that selects the pod; null: none does.
   std::shared_ptr<const PolicyDefaults> policy{};
+  std::vector<AvoidedNode> avoided{};
   LinkTarget link{};
 };
 

@@ -73,6 +73,9 @@ void Operator::make_webhook() {
                                 const config::Annotations& labels) {
       return policies_->find(namespace_name, labels);
     };
+    webhook.avoided = [this](const std::string& namespace_name, const config::Annotations& labels) {
+      return policies_->avoided(namespace_name, labels, loop_.clock().wall_now());
+    };
   }
   if (options_.link_listen) {
     webhook.link = [this] {
@@ -184,19 +187,53 @@ void Operator::make_link() {
                     .trusted_pem = [this] { return certificate_->trusted_pem(); },
                     .seed = options_.seed},
       registry_);
-  catalogue_ = std::make_unique<Catalogue>(
+  leases_ = std::make_unique<IdentityLeases>(
       loop_, *client_,
+      IdentityLeaseOptions{.namespace_name = options_.namespace_name,
+                           .may_write = [this] { return leader_->may_write(); },
+                           .pod_exists =
+                               [this](const std::string& namespace_name, const std::string& uid) {
+                                 return healing_->has_pod(namespace_name, uid);
+                               }},
+      registry_);
+  catalogue_ = std::make_unique<Catalogue>(
+      loop_, *client_, *leases_,
       CatalogueOptions{
           .may_write = [this] { return leader_->may_write(); },
           .send = [this](const std::string& uid,
-                         const link::v1::Command& command) { desk_->send(uid, command); },
+                         const link::v1::OperatorMessage& message) { desk_->send(uid, message); },
           .seed = options_.seed},
       registry_);
   desk_->set_catalogue(*catalogue_);
+  show_agents();
   Gauge& connected =
       registry_.gauge("remora_operator_sidecars", "Sidecars that are connected to this replica.");
   registry_.on_collect(
       [this, &connected] { connected.set(static_cast<double>(desk_->connected())); });
+}
+
+// To healing: who is there, and what can be asked of them.
+void Operator::show_agents() {
+  healing_->set_agents(
+      {.agents =
+           [this](const std::string& namespace_name) {
+             return catalogue_->agents_of(namespace_name);
+           },
+       .fence =
+           [this](const std::string& namespace_name, const std::string& uid,
+                  std::function<void(const Result<std::string>&)> done) {
+             catalogue_->fence(namespace_name, uid, std::move(done));
+           },
+       .end_fence = [this](const std::string& namespace_name, const std::string& uid,
+                           bool moved) { catalogue_->end_fence(namespace_name, uid, moved); },
+       .ask =
+           [this](const std::string& namespace_name, const AskSnapshot& ask,
+                  std::function<void(const Result<void>&)> done) {
+             v1alpha1::AgentRequest request;
+             request.set_id(ask.id);
+             request.set_action("Snapshot");
+             catalogue_->ask(namespace_name, ask.agent, request, std::move(done));
+           }});
 }
 
 void Operator::lead() {

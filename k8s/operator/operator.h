@@ -85,6 +85,7 @@ class Operator {
   void make_healing();
   Result<void> make_alerts();
   void make_link();
+  void show_agents();
   void open_link();
   void lead();
   void lost_lead();
@@ -111,6 +112,7 @@ class Operator {
   std::unique_ptr<AlertSender> alerts_;
   std::unique_ptr<Leader> leader_;
   std::unique_ptr<HealingController> healing_;  // of the leader only
+  std::unique_ptr<IdentityLeases> leases_;      // the same
   std::unique_ptr<Catalogue> catalogue_;        // the same
   std::unique_ptr<Desk> desk_;
   std::unique_ptr<link::Server> link_;  // once there is a certificate

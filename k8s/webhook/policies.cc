@@ -8,6 +8,7 @@
 #include "k8s/resources/selector.h"
 #include "k8s/resources/settings.h"
 #include "sidecar/base/log.h"
+#include "sidecar/base/rfc3339.h"
 
 namespace remora::k8s {
 namespace {
@@ -25,8 +26,28 @@ std::string in_words(const config::Problems& problems) {
   return text;
 }
 
-// Its status is told again and again, and is no business of ours.
-void keep_spec(Json& policy) { policy.erase("status"); }
+// Of its status, which is told again and again, only what concerns new pods.
+void trim_policy(Json& policy) {
+  const auto status = policy.find("status");
+  if (status == policy.end()) return;
+  Json kept = Json::object();
+  if (const Json* avoided = find_array(*status, "avoidedNodes")) kept["avoidedNodes"] = *avoided;
+  *status = std::move(kept);
+}
+
+std::vector<AvoidedNode> read_avoided(const Json& policy) {
+  std::vector<AvoidedNode> all;
+  const Json* status = find_object(policy, "status");
+  v1alpha1::HealingPolicyStatus read;
+  if (status == nullptr || !read_message(*status, read)) return all;
+  for (const v1alpha1::AvoidedNode& node : read.avoided_nodes()) {
+    all.push_back({.node = node.node(),
+                   .workload = node.workload(),
+                   .until = node.until(),
+                   .incident = node.incident()});
+  }
+  return all;
+}
 
 }  // namespace
 
@@ -37,7 +58,7 @@ std::optional<PodPolicy> pod_policy_of(const nlohmann::ordered_json& policy) {
   v1alpha1::HealingPolicySpec read;
   if (!read_message(*spec, read)) return std::nullopt;
   PolicySettings settings = read_settings(*spec);
-  PodPolicy made{.selector = read.selector(), .defaults = nullptr};
+  PodPolicy made{.selector = read.selector(), .defaults = nullptr, .avoided = read_avoided(policy)};
   if (settings.annotations.empty()) return made;
   PolicyDefaults defaults{.name = text_of(*metadata, "name"),
                           .generation = integer_of(*metadata, "generation").value_or(0),
@@ -48,7 +69,7 @@ std::optional<PodPolicy> pod_policy_of(const nlohmann::ordered_json& policy) {
 }
 
 Policies::Policies(Loop& loop, ApiClient& client, uint32_t seed)
-    : cache_(loop, client, {.path = list_path(), .trim = keep_spec, .seed = seed}) {
+    : cache_(loop, client, {.path = list_path(), .trim = trim_policy, .seed = seed}) {
   cache_.on_change(
       [this](const ObjectPtr& before, const ObjectPtr& after) { on_change(before, after); });
 }
@@ -70,15 +91,35 @@ void Policies::on_change(const ObjectPtr& before, const ObjectPtr& after) {
   if (here.empty()) policies_.erase(object.namespace_name);
 }
 
-std::shared_ptr<const PolicyDefaults> Policies::find(const std::string& namespace_name,
-                                                     const config::Annotations& labels) const {
+const PodPolicy* Policies::first(const std::string& namespace_name,
+                                 const config::Annotations& labels) const {
   const auto here = policies_.find(namespace_name);
   if (here == policies_.end()) return nullptr;
   const std::map<std::string, std::string> plain(labels.begin(), labels.end());
   for (const auto& [name, policy] : here->second) {
-    if (selects(policy.selector, plain)) return policy.defaults;
+    if (selects(policy.selector, plain)) return &policy;
   }
   return nullptr;
+}
+
+std::shared_ptr<const PolicyDefaults> Policies::find(const std::string& namespace_name,
+                                                     const config::Annotations& labels) const {
+  const PodPolicy* const policy = first(namespace_name, labels);
+  return policy == nullptr ? nullptr : policy->defaults;
+}
+
+std::vector<AvoidedNode> Policies::avoided(const std::string& namespace_name,
+                                           const config::Annotations& labels, WallTime now) const {
+  const PodPolicy* const policy = first(namespace_name, labels);
+  std::vector<AvoidedNode> all;
+  if (policy == nullptr) return all;
+  // In UTC, to the second: in the order of their texts.
+  const std::string time =
+      rfc3339(std::chrono::duration_cast<std::chrono::seconds>(now.time_since_epoch()).count());
+  for (const AvoidedNode& node : policy->avoided) {
+    if (time < node.until) all.push_back(node);
+  }
+  return all;
 }
 
 }  // namespace remora::k8s

@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "config/annotations.h"
 #include "k8s/inject/inject.h"
@@ -20,6 +21,7 @@ namespace remora::k8s {
 struct PodPolicy {
   v1alpha1::Selector selector;
   std::shared_ptr<const PolicyDefaults> defaults;
+  std::vector<AvoidedNode> avoided{};
 };
 // From a HealingPolicy; nothing when it can't be read. Pure.
 std::optional<PodPolicy> pod_policy_of(const nlohmann::ordered_json& policy);
@@ -37,8 +39,13 @@ class Policies {
   // sets nothing.
   std::shared_ptr<const PolicyDefaults> find(const std::string& namespace_name,
                                              const config::Annotations& labels) const;
+  // Nodes that pods of the first such policy keep away from now.
+  std::vector<AvoidedNode> avoided(const std::string& namespace_name,
+                                   const config::Annotations& labels, WallTime now) const;
 
  private:
+  const PodPolicy* first(const std::string& namespace_name,
+                         const config::Annotations& labels) const;
   void on_change(const ObjectPtr& before, const ObjectPtr& after);
 
   std::map<std::string, std::map<std::string, PodPolicy>> policies_;  // by namespace, by name

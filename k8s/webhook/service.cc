@@ -115,6 +115,9 @@ ServerResponse WebhookService::answer(const AdmissionReview& review, const Names
   if (options_.policy_for) {
     options.policy = options_.policy_for(review.namespace_name(), review.labels());
   }
+  if (options_.avoided) {
+    options.avoided = options_.avoided(review.namespace_name(), review.labels());
+  }
   options.link = options_.link();
   AdmissionOutcome outcome = review.answer(options);
   counter_of(outcome.result).add();

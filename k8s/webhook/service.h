@@ -43,6 +43,10 @@ struct WebhookOptions {
   std::function<std::shared_ptr<const PolicyDefaults>(const std::string& namespace_name,
                                                       const config::Annotations& labels)>
       policy_for{};
+  // Nodes that such a pod rather keeps away from now.
+  std::function<std::vector<AvoidedNode>(const std::string& namespace_name,
+                                         const config::Annotations& labels)>
+      avoided{};
   // What keeps us from being called; empty: ready.
   std::function<std::string()> obstacle;
   // Where sidecars are to report, as of now.

@@ -92,6 +92,10 @@ AgentMetrics::AgentMetrics(MetricRegistry& registry, std::string_view agent,
       snapshot_stored_bytes(registry.gauge("remora_snapshot_stored_bytes",
                                            "Size of the chunks in the snapshot store.",
                                            {{"agent", agent}})),
+      store_taken_over(registry.gauge(
+          "remora_snapshot_store_taken_over",
+          "1 once another one writes into the snapshot store: this one publishes nothing more.",
+          {{"agent", agent}})),
       snapshot_last_timestamp(registry.gauge(
           "remora_snapshot_last_timestamp_seconds",
           "Unix time of the newest snapshot that was stored or found unchanged; 0: none yet.",

@@ -75,6 +75,7 @@ class AgentMetrics {
   Gauge& incident_open;  // 1 while a fault is being healed
   Gauge& snapshots_kept;
   Gauge& snapshot_stored_bytes;    // its chunks
+  Gauge& store_taken_over;         // 1 once another one writes into its snapshot store
   Gauge& snapshot_last_timestamp;  // Unix time in seconds; 0: none yet
  private:
   std::vector<std::pair<std::string_view, Counter*>> faults_;

@@ -88,6 +88,8 @@ Result<void> AgentUnit::open_store() {
   Result<std::unique_ptr<Snapshots>> snapshots = Snapshots::open(loop_, config_, metrics_);
   if (!snapshots) return std::unexpected(std::move(snapshots.error()));
   snapshots_ = std::move(*snapshots);
+  snapshots_->on_taken_over(
+      [this](const std::string& why) { supervisor_->note_store_taken_over(why); });
   return {};
 }
 

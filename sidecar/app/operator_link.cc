@@ -138,7 +138,10 @@ void OperatorLink::on_read(const std::string& name, Read read) {
 }
 
 void OperatorLink::save(const Agent& agent, std::string_view file, std::string text, Task then) {
-  if (agent.store.empty()) {
+  // In a store that another has taken over these files are the other's.
+  const Snapshots* const snapshots = agent.unit->snapshots();
+  const bool is_lost = snapshots != nullptr && snapshots->epoch() == 0;
+  if (agent.store.empty() || is_lost) {
     if (then) loop_.post(std::move(then));
     return;
   }
@@ -172,6 +175,8 @@ void OperatorLink::on_open() {
     link::v1::AgentInfo& info = *hello.add_agents();
     info.set_container(name);
     info.set_claim(agent.claim);
+    const Snapshots* const snapshots = agent.unit->snapshots();
+    info.set_epoch(snapshots == nullptr ? 0 : snapshots->epoch());
   }
   client_.send(message);
   log_info("operator_connected");
@@ -192,6 +197,8 @@ void OperatorLink::on_message(const link::v1::OperatorMessage& message) {
       return on_acknowledged(message.acknowledgement());
     case link::v1::OperatorMessage::kCommand:
       return on_command(message.command());
+    case link::v1::OperatorMessage::kLease:
+      return on_lease(message.lease());
     case link::v1::OperatorMessage::MESSAGE_NOT_SET:
       return;  // of a later version
   }

@@ -71,6 +71,7 @@ class OperatorLink {
 
   // Requests (operator_link_requests.cc).
   void on_command(const link::v1::Command& command);
+  void on_lease(const link::v1::Lease& lease);
   void carry_out(const std::string& name, const link::v1::Command& command);
   void end_request(const std::string& name, const std::string& id, const Result<std::string>& how,
                    std::string message);

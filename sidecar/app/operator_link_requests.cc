@@ -35,6 +35,18 @@ void OperatorLink::on_command(const link::v1::Command& command) {
        [this, command] { carry_out(command.container(), command); });
 }
 
+// The store would refuse as soon as the other one has claimed it; this is sooner.
+void OperatorLink::on_lease(const link::v1::Lease& lease) {
+  Agent* const agent = find(lease.container());
+  if (agent == nullptr || agent->unit->snapshots() == nullptr) return;
+  const uint64_t own = agent->unit->snapshots()->epoch();
+  if (own == 0) return;
+  agent->unit->snapshots()->give_up_store(
+      "the agent's identity is no longer this pod's (epoch " + std::to_string(own) +
+      "): the operator says that it is of " + link_text(lease.holder()) + " (epoch " +
+      std::to_string(lease.epoch()) + "); nothing more is published, end this pod");
+}
+
 void OperatorLink::carry_out(const std::string& name, const link::v1::Command& command) {
   AgentUnit& unit = *find(name)->unit;
   const auto end = [this, alive = alive_, name, id = command.id()](std::string message) {

@@ -1,5 +1,6 @@
 #include "sidecar/app/snapshots.h"
 
+#include <cstdlib>
 #include <utility>
 
 #include <fmt/format.h>
@@ -24,6 +25,10 @@ Result<std::unique_ptr<Snapshots>> Snapshots::open(Loop& loop, const config::Con
   coordinator.keep_last = static_cast<uint64_t>(options.keep_last());
   coordinator.set_owner = ::geteuid() == 0;
   coordinator.clock = &loop.clock();
+  // A pod that was replaced must not take the store back from what took its place. Without a pod
+  // nobody is told from anybody: whoever came last has it.
+  if (const char* const pod_uid = std::getenv("REMORA_POD_UID")) coordinator.owner = pod_uid;
+  coordinator.on_taken_over = [self = snapshots.get()](const Error& why) { self->lose(why); };
   coordinator.make_quiesce = [self = snapshots.get(), &loop,
                               stop_max = config::to_duration(options.stop_max())] {
     return self->agent_ > 0
@@ -42,17 +47,26 @@ Result<std::unique_ptr<Snapshots>> Snapshots::open(Loop& loop, const config::Con
 Snapshots::Snapshots(Loop& loop, Duration interval, AgentMetrics& metrics)
     : loop_(loop), interval_(interval), metrics_(metrics) {}
 
+void Snapshots::lose(const Error& why) {
+  timer_.cancel();
+  metrics_.store_taken_over.set(1);
+  status_.last_outcome = "failed";
+  status_.last_error = why.message;
+  log_error("store_taken_over", {{"reason", why.message}});
+  if (taken_over_) taken_over_(why.message);
+}
+
 void Snapshots::set_serving(bool serving) {
   if (serving_ == serving) return;
   serving_ = serving;
   timer_.cancel();
-  if (serving_) schedule();
+  if (serving_ && epoch() != 0) schedule();
 }
 
 void Snapshots::schedule() {
   timer_ = loop_.add_timer(interval_, [this] {
     take("interval", [](const Result<std::string>&) {});
-    schedule();
+    if (epoch() != 0) schedule();
   });
 }
 

@@ -35,6 +35,13 @@ class Snapshots final : public StateKeeper {
   void list(checkpoint::Coordinator::Done<std::vector<checkpoint::SnapshotInfo>> done) {
     coordinator_->list(std::move(done));
   }
+  // Another owner's now, or to be: nothing more is published. Told once.
+  void on_taken_over(std::function<void(const std::string& why)> told) {
+    taken_over_ = std::move(told);
+  }
+  void give_up_store(const std::string& why) { coordinator_->give_up_store(why); }
+  // Under which snapshots are published; 0: none are.
+  uint64_t epoch() const { return coordinator_->epoch(); }
   // Called when the store may hold others than before.
   void on_change(std::function<void()> changed) { changed_ = std::move(changed); }
   const AdminSnapshots& status() const { return status_; }
@@ -47,6 +54,7 @@ class Snapshots final : public StateKeeper {
  private:
   Snapshots(Loop& loop, Duration interval, AgentMetrics& metrics);
   void schedule();
+  void lose(const Error& why);
   std::string on_taken(const checkpoint::TakeResult& result);
 
   Loop& loop_;
@@ -56,6 +64,7 @@ class Snapshots final : public StateKeeper {
   bool serving_ = false;
   AdminSnapshots status_;
   std::function<void()> changed_;
+  std::function<void(const std::string&)> taken_over_;
   Subscription timer_;
   std::unique_ptr<checkpoint::Coordinator> coordinator_;
 };

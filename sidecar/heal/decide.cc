@@ -159,7 +159,7 @@ void History::note_superseded() {
 Decision decide(const Fault& fault, const History& history, const HealingPolicy& policy,
                 MonotonicTime now) {
   const std::string_view kind = fault_kind_name(fault.kind);
-  if (fault.kind == FaultKind::kDependency || fault.kind == FaultKind::kOverload) {
+  if (is_advisory(fault.kind)) {
     return {HealAction::kNone, Duration{0}, 0,
             fmt::format("{}: a restart of the agent would not help; recorded only", kind)};
   }

@@ -47,7 +47,7 @@ using Ladders = std::array<Ladder, kFaultKindCount>;  // by FaultKind
 // resource_exhaustion  restart, restart, restart, restore, restart
 // deadlock, hang       restart, restart, restart, restore, restart
 // state_damaged        restore, restore, give_up
-// dependency, overload (none: never acted upon)
+// dependency, overload, store_taken_over (none: never acted upon)
 // requested            restart (once what was asked for has failed)
 // The first restarts are cheap and lose nothing. Three in a row that did not last point at the
 // state, so the next one goes back to a snapshot, once: it costs the work since then. What then

@@ -9,7 +9,9 @@
 //   the state or a restore.
 // - Nothing is done to the agent without an open incident whose step was written down first
 //   (or could not be, within intent_write_wait_ms_max: healing goes on and the loss is logged).
-// - Dependency and overload faults are recorded and alerted, never acted upon.
+// - Dependency and overload faults are recorded and alerted, never acted upon; so is the loss of
+// the
+//   snapshot store to another.
 // - While healing is paused nothing is done to an agent that runs. What was found is kept, and
 // acted
 //   upon afterwards if it still holds.
@@ -171,6 +173,9 @@ class Supervisor final : private OrchestratorEvents {
   void on_ready();
   void on_unready(std::string_view reason);
 
+  // The agent's snapshots are another's to write now: an incident that is told and not acted upon.
+  void note_store_taken_over(const std::string& why);
+
   // SIGTERM: drain, stop the agent, last snapshot, on_finished. The second call hastens: no more
   // waiting, SIGKILL, no snapshot.
   void shutdown();
@@ -215,7 +220,7 @@ class Supervisor final : private OrchestratorEvents {
     Incident record;
     Fault fault;
   };
-  // A dependency or overload fault: at most one of a kind is open.
+  // A fault that is not acted upon: at most one of a kind is open.
   struct Advisory {
     std::optional<Incident> incident;  // the last one
     MonotonicTime closed_at{};

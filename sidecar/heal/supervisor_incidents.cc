@@ -10,10 +10,6 @@
 namespace remora {
 namespace {
 
-bool is_advisory(FaultKind kind) {
-  return kind == FaultKind::kDependency || kind == FaultKind::kOverload;
-}
-
 // SplitMix64 (Steele, Lea, Flood 2014): enough to tell ids apart, and the same for a seed.
 uint64_t next_random(uint64_t& state) {
   state += 0x9e3779b97f4a7c15ULL;
@@ -67,6 +63,11 @@ void Supervisor::forget_what_passed() {
   pending_fault_.reset();
 }
 
+void Supervisor::note_store_taken_over(const std::string& why) {
+  const MonotonicTime now = seams_.loop.now();
+  take_advisory({FaultKind::kStoreTakenOver, why, {{"store", why}}, now, now});
+}
+
 void Supervisor::take_advisory(const Fault& fault) {
   if (is_ending()) return;
   Advisory& advisory = advisories_[static_cast<size_t>(fault.kind)];
@@ -95,9 +96,12 @@ void Supervisor::take_advisory(const Fault& fault) {
 }
 
 void Supervisor::close_advisories(ClosedReason reason, bool only_quiet) {
-  for (const FaultKind kind : {FaultKind::kDependency, FaultKind::kOverload}) {
-    Advisory& advisory = advisories_[static_cast<size_t>(kind)];
-    if (!advisory.is_open() || (only_quiet && classifier_.active(kind))) continue;
+  for (size_t i = 0; i < advisories_.size(); ++i) {
+    const auto kind = static_cast<FaultKind>(i);
+    Advisory& advisory = advisories_[i];
+    // What was taken over is not given back.
+    const bool holds = classifier_.active(kind) || kind == FaultKind::kStoreTakenOver;
+    if (!advisory.is_open() || (only_quiet && holds)) continue;
     Incident& record = *advisory.incident;
     advisory.closed_at = seams_.loop.now();
     record.status = IncidentStatus::kClosed;

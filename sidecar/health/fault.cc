@@ -25,8 +25,15 @@ std::string_view fault_kind_name(FaultKind kind) {
       return "overload";
     case FaultKind::kRequested:
       return "requested";
+    case FaultKind::kStoreTakenOver:
+      return "store_taken_over";
   }
   std::abort();
+}
+
+bool is_advisory(FaultKind kind) {
+  return kind == FaultKind::kDependency || kind == FaultKind::kOverload ||
+         kind == FaultKind::kStoreTakenOver;
 }
 
 std::span<const std::string_view> fault_kind_names() {

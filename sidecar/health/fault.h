@@ -21,9 +21,12 @@ enum class FaultKind : uint8_t {
   kDependency,          // "dependency": the agent waits for something outside it
   kOverload,            // "overload": more work than it can do; shed, never restart
   kRequested,           // "requested": nothing is wrong; somebody asked for a restart or a restore
+  kStoreTakenOver,      // "store_taken_over": another one writes its snapshots now, it must not
 };
-inline constexpr size_t kFaultKindCount = 8;
+inline constexpr size_t kFaultKindCount = 9;
 std::string_view fault_kind_name(FaultKind kind);
+// Those that are recorded and told, and never acted upon.
+bool is_advisory(FaultKind kind);
 // All names, in the order of the kinds.
 std::span<const std::string_view> fault_kind_names();
 

@@ -167,12 +167,13 @@ def disk_name(kind, index, node=None):
 
 def disk(where, kind, index, node=None):
     """All nodes see the files of the machine that they run on, so a folder there is a disk that can
-    move. A `local` volume, unlike hostPath, gets its group set to the pod's fsGroup."""
+    move, and that several may use at once. A `local` volume, unlike hostPath, gets its group set to the pod's fsGroup."""
     name = disk_name(kind, index, node)
+    modes = ["ReadWriteOnce", *([] if node else ["ReadWriteMany"])]
     wanted = ({"key": "kubernetes.io/hostname", "operator": "In", "values": [node.name]} if node else
               {"key": "kubernetes.io/os", "operator": "In", "values": ["linux"]})
     return {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": {
-        "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"],
+        "capacity": {"storage": "1Gi"}, "accessModes": modes,
         "persistentVolumeReclaimPolicy": "Retain", "storageClassName": kind,
         "local": {"path": str(where.disks / name)},
         "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [wanted]}]}}}}

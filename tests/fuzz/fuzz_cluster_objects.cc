@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "k8s/healing/claims.h"
 #include "k8s/healing/facts.h"
 #include "k8s/healing/records.h"
 #include "k8s/healing/workload.h"
@@ -32,12 +33,25 @@ void check_pod(const Json& body) {
     std::abort();
   }
   static_cast<void>(remora::k8s::find_fault(b, nullptr, nullptr, {}, {}));
-  static_cast<void>(remora::k8s::read_node(*whole));
 }
 
-// A workload and its revisions at once, and the Events of a pod.
+void check_node(const Json& body) {
+  const remora::k8s::ObjectPtr whole = remora::k8s::make_object(body);
+  Json small = body;
+  remora::k8s::trim_node(small);
+  const remora::k8s::ObjectPtr trimmed = remora::k8s::make_object(std::move(small));
+  if (whole == nullptr || trimmed == nullptr) return;
+  const remora::k8s::NodeFacts a = remora::k8s::read_node(*whole);
+  const remora::k8s::NodeFacts b = remora::k8s::read_node(*trimmed);
+  if (a.ready != b.ready || a.leaving != b.leaving) std::abort();
+}
+
+// A workload and its revisions at once, the Events of a pod, and its volumes.
 void check_read_on_demand(const Json& body) {
   static_cast<void>(remora::k8s::read_pod_events(body));
+  remora::k8s::ClaimFacts claim = remora::k8s::read_claim(body);
+  claim.attached = remora::k8s::attached_to(claim.volume, body);
+  if (remora::k8s::claim_words("c", claim, "n").empty()) std::abort();
   for (const auto& workload :
        {remora::k8s::read_deployment(body, body), remora::k8s::read_stateful_set(body, body)}) {
     for (const remora::k8s::Revision& revision : workload.revisions) {
@@ -56,6 +70,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Json body = Json::parse(text, nullptr, false);
   if (body.is_discarded()) return 0;
   check_pod(body);
+  check_node(body);
   if (body.is_object() && body.contains("spec")) {
     static_cast<void>(remora::k8s::read_settings(body["spec"]));
   }

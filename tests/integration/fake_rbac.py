@@ -53,10 +53,13 @@ class Rights:
         if wanted is None:
             return path == "/version"
         verb, group, namespace, resource, name = wanted
+        fitting = []
         for right in self.granted:
             where, right_group, right_resource, names, right_verb = right
             if ((right_group, right_resource, right_verb) == (group, resource, verb)
                     and where in (None, namespace) and (not names or name in names)):
-                self.used.add(right)
-                return True
-        return False
+                fitting.append(right)
+        # What one names is its business, though another allows all.
+        is_named = any(right[3] for right in fitting)
+        self.used |= {right for right in fitting if bool(right[3]) == is_named}
+        return bool(fitting)

@@ -127,8 +127,10 @@ def reasons(api):
     return [event["reason"] for event in api.all("events") if event["reason"] != "RemoraMissing"]
 
 
-def lose_node_of(api, *names):
+def lose_node_of(api, *names, claims=()):
     """n1 is gone, and with it the readiness of these pods."""
     for name in names:
-        api.put("pods", pod(name, ready=False))
+        lost = pod(name, ready=False)
+        lost["spec"]["volumes"] = [{"persistentVolumeClaim": {"claimName": each}} for each in claims]
+        api.put("pods", lost)
     set_node(api, "n1", False)

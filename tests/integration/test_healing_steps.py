@@ -207,7 +207,10 @@ def test_healing_uses_every_right_that_it_has_and_no_other(make_healer, api):
     api.put("pods", waits)
     api.protected.add("a")
     make_healer().lead()
-    lose_node_of(api, "a")
+    api.put("persistentvolumeclaims", {
+        "metadata": {"name": "data", "namespace": "default"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "volumeName": "pv-1"}})
+    lose_node_of(api, "a", claims=["data"])
     wait_for(lambda: api.get("pods", "default", "a") is None, "the pod's end", HEALED_WAIT_S)
     wait_for(lambda: api.get("incidents", "default", "old") is None, "the old Incident's end")
     wait_for(lambda: api.get("poddisruptionbudgets", "default", "remora-agents"), "the budget")

@@ -3,14 +3,6 @@
 #include <fmt/format.h>
 
 namespace remora::simulation {
-namespace {
-
-bool is_advisory(FaultKind kind) {
-  return kind == FaultKind::kDependency || kind == FaultKind::kOverload;
-}
-
-}  // namespace
-
 void HealChecks::note_incident(const Incident& incident) {
   const auto known = incidents_.find(incident.id);
   if (incident.status == IncidentStatus::kOpen) {

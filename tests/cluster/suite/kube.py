@@ -113,8 +113,8 @@ def service(name, port, target, **spec):
                      **spec}}
 
 
-def claim(name, storage_class=None):
-    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+def claim(name, storage_class=None, mode="ReadWriteOnce"):
+    spec = {"accessModes": [mode], "resources": {"requests": {"storage": "1Gi"}}}
     if storage_class:
         spec["storageClassName"] = storage_class
     return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name},

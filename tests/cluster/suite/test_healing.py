@@ -47,7 +47,8 @@ def steps_of(incident):
 def healer(operator, everywhere):
     """The installation, which heals for the tests of this file."""
     healing = MANIFESTS / "healing"
-    text = operator.with_image(everywhere.kubectl("kustomize", healing).stdout)
+    overlay = MANIFESTS / "overlays/healing"
+    text = operator.with_image(everywhere.kubectl("kustomize", overlay).stdout)
     everywhere.kubectl("apply", "--filename=-", stdin=text)
     operator.wait_ready()
     yield operator

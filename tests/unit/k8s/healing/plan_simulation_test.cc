@@ -47,6 +47,10 @@ class Life {
       disturb();
       const auto ready_before = count_ready();
       const size_t evicted_before = world_.evicted.size();
+      lost_before_.clear();
+      for (const auto& [name, pod] : world_.pods) {
+        if (!world_.nodes[pod.node].ready) lost_before_.insert(name);
+      }
       const size_t steps_before = steps();
       world_.pass(std::chrono::seconds(random_() % 60));
       check(ready_before, evicted_before, steps_before);
@@ -56,7 +60,10 @@ class Life {
 
   // Once the world is well, so is every Incident.
   void end() {
-    for (auto& [name, node] : world_.nodes) node.ready = true;
+    for (auto& [name, node] : world_.nodes) {
+      node.ready = true;
+      node.leaving.clear();
+    }
     for (auto& [name, pod] : world_.pods) make_well(pod);
     world_.pass(10min);
     for (const auto& [name, incident] : world_.incidents) {
@@ -77,6 +84,12 @@ class Life {
     PodFacts& pod = world_.add_pod(name, "n" + std::to_string(random_() % 4 + 1));
     pod.owner_name = workload_.current;
     pod.labels["pod-template-hash"] = workload_.current.substr(3);
+    std::erase_if(world_.agents, [&](const AgentFacts& each) { return each.name == name; });
+    world_.agents.push_back({.name = name,
+                             .pod_uid = pod.uid,
+                             .takes_snapshots = chance(80),
+                             .last_request = {},
+                             .is_busy = false});
   }
   void make_well(PodFacts& pod) {
     pod.phase = "Running";
@@ -109,6 +122,17 @@ class Life {
         if (pod.node == node.name) pod.ready = node.ready;
       }
     }
+    if (chance(20)) {
+      NodeFacts& node = world_.nodes["n" + std::to_string(random_() % 4 + 1)];
+      node.leaving = node.leaving.empty() ? "it is cordoned" : "";
+      if (!node.leaving.empty()) ++cordons_[node.name];
+    }
+    for (auto& [name, node] : world_.nodes) {
+      if (node.leaving.empty()) node.last_open = world_.now;
+    }
+    for (AgentFacts& agent : world_.agents) {
+      if (chance(50)) agent.is_busy = false;
+    }
     if (chance(3)) roll_out();
     for (auto& [name, pod] : world_.pods) {
       if (chance(5)) world_.crash_loop(pod);
@@ -138,6 +162,18 @@ class Life {
 
   void check(int64_t ready_before, size_t evicted_before, size_t steps_before) {
     const size_t evicted = world_.evicted.size() - evicted_before;
+    for (size_t i = evicted_before; i < world_.evicted.size(); ++i) {
+      const std::string& name = world_.evicted[i];
+      const bool is_fenced = std::ranges::find(world_.fenced, name) != world_.fenced.end();
+      ASSERT_TRUE(is_fenced || !lost_before_.contains(name)) << "moved without a fence: " << name;
+    }
+    for (; asked_seen_ < world_.asked.size(); ++asked_seen_) {
+      const AskSnapshot& ask = world_.asked[asked_seen_];
+      const std::string node = ask.id.substr(7, 2);  // "cordon-n1-…"
+      ASSERT_FALSE(world_.nodes[node].leaving.empty()) << ask.id;
+      ASSERT_TRUE(asked_.insert(ask.pod_uid + "/" + std::to_string(cordons_[node])).second)
+          << "asked twice for one cordon";
+    }
     // One that is held may be carried out when the budget has moved on: it counted all the while.
     for (size_t i = steps_before; i < steps(); ++i) steps_at_.push_back(world_.now);
     ASSERT_TRUE(evicted == 0 || ready_before >= pods_in_life / 2) << "too many were sick";
@@ -175,6 +211,10 @@ class Life {
   int made_ = 0;
   size_t rollbacks_seen_ = 0;
   std::set<std::string> pairs_;
+  std::set<std::string> lost_before_;   // pods on nodes that are not ready, before a look
+  std::map<std::string, int> cordons_;  // by node: how often it was
+  std::set<std::string> asked_;         // "POD_UID/CORDON"
+  size_t asked_seen_ = 0;
   std::vector<WallTime> steps_at_;
 };
 

@@ -1,6 +1,7 @@
 // A world for plans: what is decided takes effect at once, and time is the test's.
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -71,6 +72,8 @@ class World {
     view.incidents = &incidents;
     view.workloads = &workloads;
     view.events = &events;
+    view.claims = &claims;
+    view.agents = agents;
     view.namespace_budget = namespace_budget;
     view.fleet_budget = fleet_budget;
     view.fleet_steps = steps_taken(incidents, now);
@@ -120,8 +123,14 @@ class World {
   std::map<std::string, SidecarReport> reports;
   std::vector<std::string> evicted;
   std::vector<std::string> told;
-  std::map<std::string, PodEvents> events;           // what has been read, by UID
-  std::map<std::string, PodEvents> readable_events;  // what would be, by name of the pod
+  std::map<std::string, PodEvents> events;            // what has been read, by UID
+  std::map<std::string, PodEvents> readable_events;   // what would be, by name of the pod
+  std::map<std::string, ClaimFacts> claims;           // what has been read, by name
+  std::map<std::string, ClaimFacts> readable_claims;  // what would be
+  std::vector<AgentFacts> agents;
+  std::vector<AskSnapshot> asked;
+  std::vector<std::string> fenced;  // pods, before they were evicted
+  bool keeps_evicted = false;       // a lost node lets its pods' objects lie
   BudgetRule namespace_budget{100, std::chrono::minutes(10), {}};
   BudgetRule fleet_budget{100, std::chrono::minutes(10), {}};
   std::vector<WallTime> fleet_steps;     // of other namespaces
@@ -155,8 +164,13 @@ class World {
       const std::string name = action.incident.spec.pod().name();
       const auto found = pods.find(name);
       if (found != pods.end() && found->second.uid == action.incident.spec.pod().uid()) {
+        if (action.is_cut_off) fenced.push_back(name);
         evicted.push_back(name);
-        pods.erase(found);
+        if (keeps_evicted) {
+          found->second.deleting = true;
+        } else {
+          pods.erase(found);
+        }
       }
     }
     return act(after_step(action.incident, next_outcome, "said so", now));
@@ -190,6 +204,25 @@ class World {
     events[action.uid] = std::move(read);
     return true;
   }
+  bool act(const ReadClaims& action) {
+    for (const std::string& name : action.names) {
+      const auto found = readable_claims.find(name);
+      ClaimFacts read =
+          found == readable_claims.end() ? ClaimFacts{.trouble = "not found"} : found->second;
+      read.read_at = now;
+      claims[name] = std::move(read);
+    }
+    return true;
+  }
+  bool act(const AskSnapshot& action) {
+    asked.push_back(action);
+    for (AgentFacts& agent : agents) {
+      if (agent.name != action.agent) continue;
+      agent.last_request = action.id;
+      agent.is_busy = true;
+    }
+    return true;
+  }
   bool act(const KeepDrain& action) {
     drains.push_back(action.policy + " " + action.min_available);
     return false;
@@ -200,8 +233,10 @@ class World {
   }
   bool act(const DeleteIncident& action) { return incidents.erase(action.name) > 0; }
   bool act(const UpdatePolicy& action) {
-    policies[0].status = action.status;
-    return false;
+    const auto found = std::ranges::find(policies, action.name, &PolicyRecord::name);
+    const bool changes = found->status.SerializeAsString() != action.status.SerializeAsString();
+    found->status = action.status;
+    return changes;
   }
 
   int lives_ = 0;

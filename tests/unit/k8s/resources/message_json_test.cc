@@ -34,7 +34,8 @@ TEST(MessageJsonTest, EverythingComesBackAsItWasWritten) {
     "incidentRetention":"1h",
     "stableAfter":"45s",
     "rollback":{"within":"1h"},
-    "alerts":{}})");
+    "alerts":{},
+    "avoidNodeFor":"10m"})");
   v1alpha1::HealingPolicySpec spec;
   ASSERT_TRUE(read_message(json, spec).has_value());
   EXPECT_EQ(write_message(spec), json);

@@ -44,6 +44,22 @@ TEST(PodPolicyTest, AWrongSettingIsNamed) {
   EXPECT_THAT(made->defaults->trouble, HasSubstr("spec.sidecar.detection.hangWindow"));
 }
 
+TEST(PodPolicyTest, TheNodesThatItsPodsKeepAwayFrom) {
+  ordered_json object = policy(R"({"selector": {"matchLabels": {"app": "agent"}}})");
+  EXPECT_THAT(pod_policy_of(object)->avoided, IsEmpty());
+  object["status"] = ordered_json::parse(R"({"pods": 3, "avoidedNodes": [
+      {"node": "n2", "workload": "Deployment/agent", "until": "2026-01-01T00:10:00Z",
+       "incident": "agent-1"}]})");
+  const auto made = pod_policy_of(object);
+  ASSERT_EQ(made->avoided.size(), 1U);
+  EXPECT_EQ(made->avoided[0].node, "n2");
+  EXPECT_EQ(made->avoided[0].workload, "Deployment/agent");
+  EXPECT_EQ(made->avoided[0].until, "2026-01-01T00:10:00Z");
+  EXPECT_EQ(made->avoided[0].incident, "agent-1");
+  object["status"] = "nonsense";
+  EXPECT_THAT(pod_policy_of(object)->avoided, IsEmpty());
+}
+
 TEST(PodPolicyTest, OneThatCannotBeReadIsNone) {
   EXPECT_FALSE(pod_policy_of(policy("{}")).has_value());
   EXPECT_FALSE(pod_policy_of(ordered_json::object()).has_value());
