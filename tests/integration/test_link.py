@@ -218,7 +218,8 @@ def test_sidecar_that_gave_up_is_the_clusters_to_heal(remora, api, pod):
 
     # Without a controller nobody would make the pod again: the next step is to tell people.
     wait_for(lambda: steps() == ["reschedule", "alert"], "the cluster's ladder", KEPT_WAIT_S)
-    assert "RemoraGaveUp" in reasons(api) and "RemoraAlert" in reasons(api)
+    # An Event is written after what it tells of.
+    wait_for(lambda: {"RemoraGaveUp", "RemoraAlert"} <= set(reasons(api)), "its Events")
 
 
 # --- requests --------------------------------------------------------------------------------------
