@@ -112,12 +112,13 @@ class Codec {
   virtual std::string_view pending_output() = 0;
   virtual void wrote(size_t n) = 0;
 
-  // Asks the peer to go elsewhere: GOAWAY, or "Connection: close" on the next response. What comes
-  // all the same is served; an idle HTTP/1.1 connection stays open, for a request may be on its
-  // way.
+  // Server role: asks the peer to go elsewhere, and serves what comes all the same. HTTP/1.1: the
+  // next response says "Connection: close"; an idle connection stays open, for a request may be on
+  // its way. HTTP/2: GOAWAY without a last stream, and the final one when the peer has answered the
+  // PING behind it, so that a stream which crosses the first is served (RFC 9113 section 6.8).
   virtual void announce_end() = 0;
-  // Announces that no new streams are wanted, in the same words; an idle connection is of no
-  // further use.
+  // The same while something is in progress. An idle connection ends: close_after_flush() turns
+  // true, HTTP/2 by its final GOAWAY, whether or not the peer has answered.
   virtual void start_drain() = 0;
   // Makes the peer give a sign of life, where the protocol can (HTTP/2 PING).
   virtual void ping() {}

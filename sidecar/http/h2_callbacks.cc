@@ -40,8 +40,7 @@ struct H2Codec::Callbacks {
     return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
   }
 
-  static int on_frame_received(nghttp2_session* session, const nghttp2_frame* frame,
-                               void* user_data) {
+  static int on_frame_received(nghttp2_session*, const nghttp2_frame* frame, void* user_data) {
     H2Codec& codec = codec_of(user_data);
     switch (frame->hd.type) {
       case NGHTTP2_HEADERS:
@@ -59,9 +58,7 @@ struct H2Codec::Callbacks {
         // learnt of the first has now arrived.
         if ((frame->hd.flags & NGHTTP2_FLAG_ACK) != 0 && codec.draining_ &&
             std::ranges::equal(frame->ping.opaque_data, drain_ping)) {
-          nghttp2_submit_goaway(session, NGHTTP2_FLAG_NONE,
-                                nghttp2_session_get_last_proc_stream_id(session), NGHTTP2_NO_ERROR,
-                                nullptr, 0);
+          codec.submit_final_goaway();
         }
         break;
       default:

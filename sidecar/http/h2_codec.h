@@ -67,7 +67,7 @@ class H2Codec final : public Codec {
   std::string_view pending_output() override;
   void wrote(size_t n) override;
 
-  void announce_end() override { start_drain(); }
+  void announce_end() override;
   void start_drain() override;
   void ping() override;
   bool idle() const override { return streams_.empty() || failed_ || eof_; }
@@ -125,6 +125,7 @@ class H2Codec final : public Codec {
   int write_data_frame(Stream& stream, const uint8_t* frame_header, size_t length);
 
   void submit_reset(Stream& stream, uint32_t error_code);
+  void submit_final_goaway();
   // Between submitting a head and this, nothing may be done to the message.
   void write_headers_now(StreamId id);
   bool in_nghttp2() const { return in_receive_ || in_send_; }
@@ -155,6 +156,7 @@ class H2Codec final : public Codec {
   bool in_send_ = false;          // inside nghttp2_session_mem_send()
   bool reset_flood_ = false;      // the GOAWAY that is being written ends a flood of RST_STREAM
   bool draining_ = false;
+  bool final_goaway_submitted_ = false;
   bool final_goaway_sent_ = false;
   bool peer_goaway_ = false;
   bool eof_ = false;

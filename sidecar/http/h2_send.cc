@@ -254,16 +254,24 @@ void H2Codec::wrote(size_t n) {
   emit_late_events();
 }
 
-void H2Codec::start_drain() {
+void H2Codec::announce_end() {
   if (std::exchange(draining_, true) || failed_) return;
-  if (!is_server() || streams_.empty()) {
-    nghttp2_submit_goaway(session_.get(), NGHTTP2_FLAG_NONE,
-                          nghttp2_session_get_last_proc_stream_id(session_.get()), NGHTTP2_NO_ERROR,
-                          nullptr, 0);
-    return;
-  }
+  if (!is_server()) return submit_final_goaway();
   nghttp2_submit_shutdown_notice(session_.get());
   nghttp2_submit_ping(session_.get(), NGHTTP2_FLAG_NONE, drain_ping.data());
+}
+
+void H2Codec::start_drain() {
+  if (!streams_.empty()) return announce_end();
+  draining_ = true;
+  submit_final_goaway();
+}
+
+void H2Codec::submit_final_goaway() {
+  if (failed_ || std::exchange(final_goaway_submitted_, true)) return;
+  nghttp2_submit_goaway(session_.get(), NGHTTP2_FLAG_NONE,
+                        nghttp2_session_get_last_proc_stream_id(session_.get()), NGHTTP2_NO_ERROR,
+                        nullptr, 0);
 }
 
 void H2Codec::ping() {

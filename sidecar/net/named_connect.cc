@@ -50,6 +50,7 @@ class NamedTransport final : public Transport, private TransportEvents {
   void shutdown_write() override {
     if (is_connected_) inner_->shutdown_write();
   }
+  bool has_unread() const override { return is_connected_ && inner_->has_unread(); }
   const std::string& peer_address() const override {
     return is_connected_ ? inner_->peer_address() : name_;
   }

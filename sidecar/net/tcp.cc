@@ -83,6 +83,10 @@ class SocketTransport final : public Transport {
   }
 
   void shutdown_write() override { ::shutdown(fd_.get(), SHUT_WR); }
+  bool has_unread() const override {
+    uint8_t byte = 0;
+    return !connecting_ && ::recv(fd_.get(), &byte, sizeof byte, MSG_PEEK | MSG_DONTWAIT) > 0;
+  }
   const std::string& peer_address() const override { return peer_; }
 
  private:

@@ -218,6 +218,7 @@ class TlsTransport final : public Transport, private TransportEvents {
   Result<size_t> write(std::span<const uint8_t> bytes) override;
   void set_read_paused(bool paused) override;
   void shutdown_write() override;
+  bool has_unread() const override { return below_->has_unread(); }
   const std::string& peer_address() const override { return below_->peer_address(); }
   std::string_view application_protocol() const override {
     const unsigned char* name = nullptr;

@@ -45,6 +45,9 @@ class Transport : public Deferred {
   virtual void set_read_paused(bool paused) = 0;
   // Sends FIN after what was written.
   virtual void shutdown_write() = 0;
+  // Bytes have come that on_read() has not been told of yet. A system call: for the moment before a
+  // connection is ended that seems idle.
+  virtual bool has_unread() const = 0;
   // "10.0.0.3:41234", or "unix:" for a Unix socket: for logs and Forwarded headers.
   virtual const std::string& peer_address() const = 0;
   // What TLS agreed on in its handshake (ALPN, RFC 7301), such as "h2"; empty when nothing.

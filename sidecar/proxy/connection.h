@@ -9,6 +9,13 @@ namespace remora {
 
 class Connection;
 
+// A drain ends an idle connection once nothing has come on it for this long since the caller was
+// asked to go elsewhere: one who uses his connection more often than that has been told.
+inline constexpr int drain_silence_ms_max = 1000;
+// After our FIN what the caller had already sent is taken and dropped for so long, so that he reads
+// the end, and an answer or a GOAWAY before it, instead of a TCP reset.
+inline constexpr int end_linger_ms_max = 500;
+
 class ConnectionOwner {
  public:
   virtual ~ConnectionOwner() = default;
@@ -23,7 +30,7 @@ class Connection : public Deferred {
   // Asks the caller to go elsewhere, and serves what comes all the same. Only HTTP has words for
   // it.
   virtual void announce_end() {}
-  // Finishes what is in progress, takes nothing new, then closes itself.
+  // Finishes what is in progress and what still comes, and closes itself when it has been silent.
   virtual void start_drain() = 0;
   // Ends at once; what is in progress is lost to the caller.
   virtual void close() = 0;

@@ -18,7 +18,7 @@ Detector::Detector(Loop& loop, ConnectionOwner& owner, DetectorHost& host,
       began_at_(loop.now()) {}
 
 void Detector::on_read(std::span<const uint8_t> bytes) {
-  if (done_) return;
+  if (done_ || ended_at_) return;
   bytes_.append(as_text(bytes));
   switch (http::detect_protocol(as_bytes(bytes_))) {
     case http::Protocol::kUnknown:
@@ -38,7 +38,7 @@ void Detector::on_read(std::span<const uint8_t> bytes) {
 // The caller has said all it will, and it was too little to tell: relayed as it is.
 void Detector::on_read_eof() {
   if (done_) return;
-  if (bytes_.empty()) {
+  if (bytes_.empty() || ended_at_) {
     close();
   } else {
     relay_as_is(true);
@@ -66,17 +66,27 @@ void Detector::relay_as_is(bool caller_ended) {
 
 void Detector::on_tick(MonotonicTime now) {
   if (done_) return;
+  if (ended_at_) {
+    if (now - *ended_at_ > std::chrono::milliseconds(end_linger_ms_max)) close();
+    return;
+  }
   const Duration waited = now - began_at_;
   const bool is_too_late =
-      draining_since_ &&
-      now - *draining_since_ > std::chrono::milliseconds(drain_first_bytes_ms_max);
+      draining_since_ && now - *draining_since_ > std::chrono::milliseconds(drain_silence_ms_max);
   if (is_too_late || waited > timeouts_.idle || (!bytes_.empty() && waited > timeouts_.headers)) {
-    close();
+    end(now);
   } else if (waited > timeouts_.detect && !agent_tried_ && host_.may_be_server_first()) {
     agent_tried_ = true;
     agent_.transport = connect_socket(loop_, host_.agent_address(), timeouts_.connect);
     agent_.transport->start(agent_);
   }
+}
+
+void Detector::end(MonotonicTime now) {
+  if (transport_->has_unread()) return;  // the loop is about to hand it over
+  drop_agent();
+  ended_at_ = now;
+  transport_->shutdown_write();
 }
 
 void Detector::drop_agent() {

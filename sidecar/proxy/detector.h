@@ -30,9 +30,6 @@ class DetectorHost {
                              std::unique_ptr<Transport> upstream, std::string_view from_agent) = 0;
 };
 
-// So long a drain waits for callers who have said nothing yet.
-inline constexpr int drain_first_bytes_ms_max = 500;
-
 class Detector final : public Connection, TransportEvents {
  public:
   Detector(Loop& loop, ConnectionOwner& owner, DetectorHost& host,
@@ -61,6 +58,7 @@ class Detector final : public Connection, TransportEvents {
   void on_writable() override {}
   void on_transport_error(const Error&) override { close(); }
   void drop_agent();
+  void end(MonotonicTime now);
   void hand_over(bool http2);
   void relay_as_is(bool caller_ended);
 
@@ -73,6 +71,7 @@ class Detector final : public Connection, TransportEvents {
   Agent agent_{*this};
   const MonotonicTime began_at_;
   std::optional<MonotonicTime> draining_since_;
+  std::optional<MonotonicTime> ended_at_;  // our FIN is sent
   bool agent_tried_ = false;
   bool done_ = false;
 };

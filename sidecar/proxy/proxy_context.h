@@ -3,6 +3,7 @@
 
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -70,10 +71,10 @@ struct ProxyContext {
   std::string listener_name;
 
   ProxyCounters counters;
-  std::vector<Exchange*> exchanges;  // all that are open; each knows its index
-  size_t replay_bytes = 0;           // kept by all exchanges together
-  bool leaving = false;              // callers are asked to go elsewhere
-  bool draining = false;             // nothing new is taken
+  std::vector<Exchange*> exchanges;              // all that are open; each knows its index
+  size_t replay_bytes = 0;                       // kept by all exchanges together
+  std::optional<MonotonicTime> leaving_since{};  // callers are asked to go elsewhere
+  bool draining = false;                         // no new connection is taken
   struct LostRequest {
     InFlightRequest request;
     MonotonicTime lost_at;

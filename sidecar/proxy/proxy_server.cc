@@ -204,7 +204,7 @@ void ProxyServer::on_tick() {
 }
 
 void ProxyServer::announce_end() {
-  context_.leaving = true;
+  context_.leaving_since = loop_.now();
   for (size_t i = connections_.size(); i-- > 0;) {
     if (i < connections_.size()) connections_[i]->announce_end();
   }
@@ -214,6 +214,7 @@ void ProxyServer::drain(Duration limit, std::move_only_function<void()> done) {
   drained_.push_back(std::move(done));
   if (listener_) listener_->stop();
   context_.draining = true;
+  if (!context_.leaving_since) context_.leaving_since = loop_.now();
   for (size_t i = connections_.size(); i-- > 0;) {
     if (i < connections_.size()) connections_[i]->start_drain();
   }

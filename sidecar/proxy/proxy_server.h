@@ -67,7 +67,8 @@ class ProxyServer final : public ConnectionOwner, public DetectorHost {
 
   // Before a drain, while callers may still be sent here: serves on, and asks each to go elsewhere.
   void announce_end();
-  // Stops accepting, lets what is in flight finish. Past limit the rest is answered by the proxy
+  // Stops accepting, lets what is in flight finish and serves what still comes on connections that
+  // are open: those that stay idle are ended last. Past limit the rest is answered by the proxy
   // (503 when it never reached the agent, else 502) or cut off. done is posted once no connection
   // is left. May be called again with a shorter limit: every done is called.
   void drain(Duration limit, std::move_only_function<void()> done);

@@ -83,8 +83,7 @@ void Session::on_read_eof() {
 
 void Session::on_request(http::StreamId id, http::RequestHead head, bool end) {
   served_any_ = true;
-  // Not before: a new HTTP/2 connection that begins with GOAWAY would serve nobody.
-  if (context_.leaving) codec_->announce_end();
+  if (context_.leaving_since) codec_->announce_end();
   exchanges_.push_back(std::make_unique<Exchange>(context_, *this, id, std::move(head)));
   exchanges_.back()->begin(end);
 }
@@ -193,8 +192,7 @@ void Session::flush() {
 
 // Everything is written: what does the connection do next?
 void Session::after_flush() {
-  if (codec_->close_after_flush() || (peer_ended_ && exchanges_.empty()) ||
-      (context_.draining && exchanges_.empty() && codec_->idle())) {
+  if (codec_->close_after_flush() || (peer_ended_ && exchanges_.empty())) {
     finish_or_linger();
     return;
   }
@@ -210,7 +208,9 @@ void Session::after_flush() {
 }
 
 void Session::finish_or_linger() {
-  if (peer_ended_ || !(rest_unread_ || codec_->has_unparsed())) {
+  // While others are told to go, a caller who was not may have sent something meanwhile.
+  const bool may_cross = ends_idle_ || context_.leaving_since;
+  if (peer_ended_ || !(rest_unread_ || codec_->has_unparsed() || may_cross)) {
     close();
     return;
   }
@@ -221,12 +221,33 @@ void Session::finish_or_linger() {
   transport_->set_read_paused(false);
 }
 
+// While the agent works for others it can answer this caller, too. Of a connection that stays
+// silent after that nobody can tell whether something is on its way (RFC 9112 section 9.5).
+void Session::end_if_silent(MonotonicTime now) {
+  if (closed_ || lingering_ || !context_.exchanges.empty() || !context_.leaving_since) return;
+  if (!codec_->pending_output().empty()) return;  // a caller who reads slowly
+  const MonotonicTime silent_since =
+      std::max({idle_since_, last_read_at_, *context_.leaving_since});
+  if (now - silent_since >= std::chrono::milliseconds(drain_silence_ms_max)) end_idle();
+}
+
+void Session::end_idle() {
+  if (transport_->has_unread()) return;  // the loop is about to hand it over
+  ends_idle_ = true;
+  codec_->start_drain();
+  flush();
+  if (!closed_) finish_or_linger();
+}
+
 void Session::on_tick(MonotonicTime now) {
   if (closed_) return;
   if (lingering_) {
-    if (now - idle_since_ > std::chrono::milliseconds(linger_ms_max)) close();
+    const int limit_ms = rest_unread_ ? linger_ms_max : end_linger_ms_max;
+    if (now - idle_since_ > std::chrono::milliseconds(limit_ms)) close();
     return;
   }
+  if (context_.draining) end_if_silent(now);
+  if (closed_ || lingering_) return;
   if (exchanges_.empty()) {
     if (head_in_progress_ && now - idle_since_ > timeouts_.headers &&
         now - last_read_at_ > Duration::zero()) {
@@ -237,9 +258,7 @@ void Session::on_tick(MonotonicTime now) {
       schedule_flush();
     } else if (now - std::max(idle_since_, last_read_at_) >
                (served_any_ ? timeouts_.idle : std::min(timeouts_.idle, timeouts_.headers))) {
-      codec_->start_drain();  // HTTP/2: GOAWAY first
-      flush();
-      if (!closed_) close();
+      end_idle();
     }
     return;
   }
@@ -256,13 +275,15 @@ void Session::on_tick(MonotonicTime now) {
 }
 
 void Session::announce_end() {
+  // A new HTTP/2 connection that began with GOAWAY would serve nobody.
+  if (!served_any_ && version_ == http::Version::kHttp2) return;
   codec_->announce_end();
   schedule_flush();
 }
 
 void Session::start_drain() {
-  codec_->start_drain();
-  schedule_flush();
+  announce_end();
+  end_if_silent(context_.loop.now());
 }
 
 void Session::close() {

@@ -68,6 +68,8 @@ class Session final : public Connection,
   void flush();
   void after_flush();
   void finish_or_linger();
+  void end_if_silent(MonotonicTime now);
+  void end_idle();
 
   ProxyContext& context_;
   ConnectionOwner& owner_;
@@ -86,6 +88,7 @@ class Session final : public Connection,
   bool rest_unread_ = false;
   bool peer_ended_ = false;
   bool write_shut_ = false;
+  bool ends_idle_ = false;
   bool lingering_ = false;
   bool flush_posted_ = false;
   bool closed_ = false;

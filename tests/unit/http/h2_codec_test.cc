@@ -338,6 +338,35 @@ TEST(H2, DrainLetsStreamsFinishAndThenCloses) {
   EXPECT_TRUE(pair.client->close_after_flush());
 }
 
+TEST(H2, AStreamThatCrossesTheFirstGoawayIsServed) {
+  CodecPair pair(Version::kHttp2);
+  ASSERT_TRUE(pair.run());
+  pair.server->announce_end();
+  // Sent before the client hears of it.
+  const auto id = pair.client->send_request(make_request("GET", "/"), true);
+  ASSERT_TRUE(id);
+  ASSERT_TRUE(pair.run());
+  EXPECT_EQ(pair.server_events.lines.size(), 1U);
+  EXPECT_FALSE(pair.client->can_open());
+  EXPECT_FALSE(pair.server->close_after_flush());
+  pair.server->send_response(*id, make_response(204), true);
+  ASSERT_TRUE(pair.run());
+  EXPECT_EQ(pair.client_events.joined(), "1 response 204 end\n");
+  EXPECT_TRUE(pair.server->close_after_flush());
+}
+
+TEST(H2, ADrainEndsAnIdleConnectionWhosePeerDoesNotAnswerThePing) {
+  CodecPair pair(Version::kHttp2);
+  ASSERT_TRUE(pair.run());
+  pair.server->announce_end();
+  EXPECT_NE(take_output(*pair.server), "");  // lost on the way
+  EXPECT_FALSE(pair.server->close_after_flush());
+  pair.server->start_drain();
+  ASSERT_TRUE(pair.run());
+  EXPECT_EQ(pair.client_events.goaways, 1);
+  EXPECT_TRUE(pair.server->close_after_flush());
+}
+
 TEST(H2, OneFlushCarriesManyFramesAndIsBounded) {
   CodecPair pair(Version::kHttp2);
   pair.server_events.request_hook = [&](StreamId id, const RequestHead&, bool) {

@@ -72,6 +72,7 @@ class TlsTest : public testing::Test {
     Result<size_t> write(std::span<const uint8_t> bytes) override { return below_->write(bytes); }
     void set_read_paused(bool paused) override { below_->set_read_paused(paused); }
     void shutdown_write() override { below_->shutdown_write(); }
+    bool has_unread() const override { return below_->has_unread(); }
     const std::string& peer_address() const override { return below_->peer_address(); }
 
    private:

@@ -243,7 +243,16 @@ TEST_F(Healing, DrainFinishesWhatIsInFlightAndTakesNothingNew) {
 
   std::promise<void> drained;
   on_loop([&] { proxy->drain(std::chrono::seconds(10), [&] { drained.set_value(); }); });
-  EXPECT_EQ(idle.read_all(), "");
+  const SocketAddress address = on_loop([this] { return proxy->address(); });
+  const UniqueFd late(::socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC, 0));
+  EXPECT_NE(::connect(late.get(), address.get(), address.length()), 0);
+  EXPECT_TRUE(idle.is_silent_for(drain_silence_ms_max + 200)) << "the agent still works";
+  idle.send("GET /one-more HTTP/1.1\r\nHost: a\r\n\r\n");
+  other.read_head();
+  answer(other, "more");
+  const std::string last = idle.read_all();
+  EXPECT_NE(last.find("onnection: close\r\n"), std::string::npos) << last;
+  EXPECT_TRUE(last.ends_with("more")) << last;
   auto done = drained.get_future();
   EXPECT_EQ(done.wait_for(std::chrono::milliseconds(50)), std::future_status::timeout);
   answer(server, "slow");
@@ -251,6 +260,37 @@ TEST_F(Healing, DrainFinishesWhatIsInFlightAndTakesNothingNew) {
   EXPECT_NE(reply.find("onnection: close\r\n"), std::string::npos) << reply;
   EXPECT_TRUE(reply.ends_with("slow")) << reply;
   EXPECT_EQ(done.wait_for(std::chrono::seconds(5)), std::future_status::ready);
+}
+
+TEST_F(Healing, ADrainEndsAnIdleConnectionWithoutAResetForWhatCrosses) {
+  start();
+  Peer idle = caller();
+  idle.send("GET /quick HTTP/1.1\r\nHost: a\r\n\r\n");
+  Peer server = agent.accept();
+  server.read_head();
+  answer(server, "q");
+  expect_answer(idle, "q");
+  std::promise<void> drained;
+  on_loop([&] { proxy->drain(std::chrono::seconds(60), [&] { drained.set_value(); }); });
+  EXPECT_FALSE(idle.is_silent_for(wait_ms_max)) << "silent for so long, and still open";
+  idle.send("GET /crosses HTTP/1.1\r\nHost: a\r\n\r\n");
+  EXPECT_EQ(idle.read_all(), "");
+  EXPECT_FALSE(idle.was_reset());
+  EXPECT_EQ(drained.get_future().wait_for(std::chrono::seconds(5)), std::future_status::ready);
+}
+
+TEST_F(Healing, WhoHasBeenToldForLongIsNotAwaitedAgain) {
+  start();
+  Peer idle = caller();
+  idle.send("GET /quick HTTP/1.1\r\nHost: a\r\n\r\n");
+  Peer server = agent.accept();
+  server.read_head();
+  answer(server, "q");
+  expect_answer(idle, "q");
+  on_loop([&] { proxy->announce_end(); });
+  EXPECT_TRUE(idle.is_silent_for(drain_silence_ms_max + 50));
+  on_loop([&] { proxy->drain(std::chrono::seconds(60), [] {}); });
+  EXPECT_FALSE(idle.is_silent_for(drain_silence_ms_max / 2));
 }
 
 TEST_F(Healing, WhoHasJustComeWhenTheDrainBeginsIsServedOnce) {

@@ -85,6 +85,8 @@ class Peer {
     EXPECT_TRUE(eof_) << "the connection was not closed";
     return std::exchange(buffer_, {});
   }
+  // The end that read_all() has seen was a TCP reset.
+  bool was_reset() const { return reset_; }
   bool is_silent_for(int ms) {
     pollfd p{fd_.get(), POLLIN, 0};
     return buffer_.empty() && ::poll(&p, 1, ms) == 0;
@@ -106,6 +108,7 @@ class Peer {
     const ssize_t n = ::recv(fd_.get(), bytes, sizeof bytes, 0);
     if (n <= 0) {
       eof_ = true;
+      reset_ = n < 0;
       return false;
     }
     buffer_.append(bytes, static_cast<size_t>(n));
@@ -115,6 +118,7 @@ class Peer {
   UniqueFd fd_;
   std::string buffer_;
   bool eof_ = false;
+  bool reset_ = false;
 };
 
 // A listening socket whose other end the test plays. The port stays the same when the agent "dies"
