@@ -290,6 +290,12 @@ void AgentUnit::set_serving(bool serving) {
   if (snapshots_) snapshots_->set_serving(serving);
 }
 
+std::optional<MonotonicTime> AgentUnit::last_caller_at() const {
+  std::optional<MonotonicTime> last;
+  for (const auto& proxy : proxies_) last = std::max(last, proxy->last_accepted_at());
+  return last;
+}
+
 void AgentUnit::announce_end() {
   for (const auto& proxy : proxies_) proxy->announce_end();
 }

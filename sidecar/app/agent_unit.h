@@ -96,6 +96,8 @@ class AgentUnit final : GateControl, DrainControl, RequestObserver {
   const Prober& prober() const { return *prober_; }
   AdminReadiness readiness() const;
   AdminAgent status() const;
+  // When the last caller connected, to any of its ports; nothing before the first.
+  std::optional<MonotonicTime> last_caller_at() const;
   // Its ports, agent.appPort first.
   std::vector<InboundCapture::Route> capture_routes() const;
   bool has_snapshots() const { return snapshots_ != nullptr; }

@@ -1,5 +1,6 @@
 #include "sidecar/app/app.h"
 
+#include <algorithm>
 #include <csignal>
 #include <utility>
 
@@ -159,7 +160,8 @@ void App::when_leaving(Duration wait, std::move_only_function<void(bool leaving)
 
 void App::shutdown() {
   const auto end_all = [this] {
-    draining_ = true;
+    const bool hasten = std::exchange(draining_, true);
+    hasten ? end_refusing() : refuse_for_a_while();
     if (capture_) capture_->stop();
     for (const auto& unit : units_) unit->shutdown();
   };
@@ -181,13 +183,47 @@ void App::leave(bool pod_ends) {
   shutdown();
 }
 
+// A Service without another pod sends its callers here until the kubelet has seen that this one is
+// not Ready and each node has heard of it. Were the pod's network gone before, what they send would
+// be lost without a word, and they would wait for as long as their kernel tries; while it is there
+// they are refused at once.
+void App::refuse_for_a_while() {
+  const MonotonicTime since = loop_.now() - std::chrono::milliseconds(newcomer_ms_max);
+  const bool callers_come =
+      std::ranges::any_of(units_, [&](const auto& unit) { return unit->last_caller_at() > since; });
+  if (!pod_ends_ || !callers_come) return;
+  refusing_ = true;
+  log_info("refusing_callers",
+           {{"limit_s", to_seconds(std::chrono::milliseconds(refusing_ms_max))}});
+  refusing_limit_ =
+      loop_.add_timer(std::chrono::milliseconds(refusing_ms_max), [this] { end_refusing(); });
+}
+
+void App::note_told_not_ready() {
+  if (!refusing_ || unrouted_timer_) return;
+  unrouted_timer_ =
+      loop_.add_timer(std::chrono::milliseconds(unrouted_ms), [this] { end_refusing(); });
+}
+
+void App::end_refusing() {
+  refusing_limit_.cancel();
+  unrouted_timer_.cancel();
+  refusing_ = false;
+  finish_drain_waiters();
+}
+
 void App::when_drained(Task done) {
-  if (drained_ == units_.size()) return done();
+  if (is_drained()) return done();
   drain_waiters_.push_back(std::move(done));
 }
 
 void App::on_drained() {
-  if (++drained_ < units_.size()) return;
+  ++drained_;
+  finish_drain_waiters();
+}
+
+void App::finish_drain_waiters() {
+  if (!is_drained()) return;
   for (Task& done : std::exchange(drain_waiters_, {})) done();
 }
 

@@ -58,6 +58,13 @@ struct AppRole {
   Duration leave_delay{0};
 };
 
+// The last caller came so shortly before the end of service: others will come after it.
+inline constexpr int newcomer_ms_max = 2'000;
+// From the kubelet's hearing that the pod is not Ready to the last node's sending nobody here.
+inline constexpr int unrouted_ms = 2'000;
+// So long callers are refused at most; it is taken from the pod's grace period.
+inline constexpr int refusing_ms_max = 5'000;
+
 class App {
  public:
   // Opens and binds everything; starts nothing. Errors: those of AgentUnit::create, and a busy
@@ -91,9 +98,12 @@ class App {
   bool leaving() const { return leaving_; }
   // What readiness is to say.
   bool turns_callers_away() const { return leaving_ && (draining_ || !pod_ends_); }
+  // The kubelet has been told so.
+  void note_told_not_ready();
   // done is called with true once the end has begun, with false when it has not within wait.
   void when_leaving(Duration wait, std::move_only_function<void(bool leaving)> done);
-  // done is called once no agent has a request any more; at once when it is so already.
+  // done is called once no agent has a request any more, and the pod's network may go: new callers
+  // have stopped coming, or have been refused for long enough. At once when it is so already.
   void when_drained(Task done);
   // Takes the configuration as it is now, or says why not and keeps the last good one.
   void reload();
@@ -115,6 +125,10 @@ class App {
   void take(AppConfig fresh);
   void refuse_reload(const std::string& why);
   void on_drained();
+  bool is_drained() const { return drained_ == units_.size() && !refusing_; }
+  void refuse_for_a_while();
+  void end_refusing();
+  void finish_drain_waiters();
   void on_finished(int exit_code);
   void stop_if_over();
   Result<void> check(const AppConfig& fresh) const;
@@ -128,6 +142,9 @@ class App {
   bool leaving_ = false;
   bool pod_ends_ = false;
   bool draining_ = false;  // leave_delay is over
+  bool refusing_ = false;  // the pod stays for callers who still come, to refuse them
+  Subscription refusing_limit_;
+  Subscription unrouted_timer_;
   bool stopping_ = false;
   AdminConfig reloads_;
   std::vector<config::Config> started_with_;  // of each agent

@@ -48,6 +48,7 @@ void PodEndpoints::answer(const ServerRequest& request, ServerRespond respond) {
   if (path.starts_with(probe)) return answer_probe(path.substr(probe.size()), std::move(respond));
   if (path == "/drained") return answer_drained(std::move(respond));
   if (path == "/readyz") {
+    if (app_.turns_callers_away()) app_.note_told_not_ready();
     const AdminReadiness readiness = app_.readiness();
     return respond(yes_or_why(readiness.ready, readiness.reasons));
   }
@@ -75,6 +76,7 @@ void PodEndpoints::answer_probe(std::string_view rest, ServerRespond respond) {
                                 {"has not started yet"}));
     }
     if (kind == "readiness") {
+      if (app_.turns_callers_away()) app_.note_told_not_ready();
       return respond(app_.turns_callers_away() ? plain(503, "draining")
                                                : yes_or_why(readiness.ready, readiness.reasons));
     }

@@ -98,6 +98,7 @@ void ProxyServer::accept(std::unique_ptr<Transport> transport) {
 }
 
 void ProxyServer::on_accept(std::unique_ptr<Transport> transport) {
+  last_accepted_at_ = loop_.now();
   switch (options_.protocol) {
     case ListenerProtocol::kAuto: {
       auto detector =

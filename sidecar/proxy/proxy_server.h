@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -56,6 +57,8 @@ class ProxyServer final : public ConnectionOwner, public DetectorHost {
   size_t in_flight() const { return context_.exchanges.size(); }
   size_t held() const;
   size_t connections() const { return connections_.size(); }
+  // When the last new connection came; nothing before the first.
+  std::optional<MonotonicTime> last_accepted_at() const { return last_accepted_at_; }
   size_t upstream_connections() const { return pool_.connections(); }
   // Requests that the agent has and owes an answer to, oldest first, streams left out.
   std::vector<InFlightRequest> in_agent() const;
@@ -112,6 +115,7 @@ class ProxyServer final : public ConnectionOwner, public DetectorHost {
   ProxyContext context_;
   std::unique_ptr<Listener> listener_;  // none without options_.accepts
   std::vector<std::unique_ptr<Connection>> connections_;
+  std::optional<MonotonicTime> last_accepted_at_;
   bool seen_http_ = false;
   Subscription tick_;
   std::vector<Task> drained_;

@@ -270,6 +270,38 @@ def test_a_pod_that_ends_is_ready_until_its_delay_is_over(sidecar):
     assert slow.result().status == 200
 
 
+def refused(sidecar):
+    try:
+        sidecar.connect().close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("told, least_s, most_s", [(True, 1.9, 4), (False, 4.9, 8)])
+def test_a_pod_to_which_callers_still_come_stays_to_refuse_them(sidecar, told, least_s, most_s):
+    """With the network of a pod that is gone, a caller would wait for as long as its kernel tries."""
+    start_ready(sidecar, config={"inbound": {"timeouts": {"drain": "20s", "drainDelay": "1s"}}})
+    hook = Later(lambda: sidecar.ask_health("/drained", wait_s=40))
+    assert run_cli("drain", "--pod-ends", "--store", sidecar.store).returncode == 0
+    while not refused(sidecar):
+        pass
+    began = time.monotonic()
+    if told:
+        assert sidecar.ask_health("/readyz")[0] == 503
+    assert hook.result() == (200, "drained\n")
+    assert least_s < time.monotonic() - began < most_s
+    assert refused(sidecar)
+
+
+def test_a_pod_to_which_nobody_comes_any_more_goes_at_once(sidecar):
+    start_ready(sidecar, config={"inbound": {"timeouts": {"drain": "20s", "drainDelay": "3s"}}})
+    hook = Later(lambda: sidecar.ask_health("/drained", wait_s=40))
+    assert run_cli("drain", "--pod-ends", "--store", sidecar.store).returncode == 0
+    assert hook.result() == (200, "drained\n")
+    assert sidecar.log("refusing_callers") == []
+
+
 def test_sigterm_without_a_hook_ends_the_agent_too(sidecar):
     """docker stop: there is nobody else who would end it in time."""
     start_ready(sidecar)

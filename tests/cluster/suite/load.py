@@ -29,7 +29,7 @@ class Seen:
 
     silent_s: float
     sent: int
-    lost: int  # taken by somebody, and no good answer
+    lost: int  # taken by somebody, and no good answer; or not even refused
     refused: int  # nobody took the connection: the caller knows that nothing was done
     problems: tuple
 
@@ -121,7 +121,7 @@ class Load:
             moments.append(last)
         silent = max((b - a for a, b in zip(moments, moments[1:])), default=0.0)
         since = [each for each in requests if each["ended"] >= fault_at]
-        bad = [each for each in since if each["problem"]]
+        bad = sorted((each for each in since if each["problem"]), key=lambda one: one["refused"])
         refused = sum(each["refused"] for each in bad)
         return Seen(silent, len(since), len(bad) - refused, refused,
                     tuple(each["problem"] for each in bad[:10]))

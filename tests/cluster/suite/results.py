@@ -23,8 +23,9 @@ by {rate:g} newcomers a second with a new connection each; every request has an 
 sent once. *found*, *acted*
 and *ready* are counted from the fault and come from the sidecar's incident: the fault was certain, the
 agent was started again (by the kubelet, with its back-off), it was ready. *Callers without an answer*
-is the longest time between two good answers to anybody. *Lost*: taken, and not answered well; *refused*:
-nobody took the connection, so the caller may try again safely. The column for Kubernetes is the same pod
+is the longest time between two good answers to anybody. *Lost*: taken, and not answered well, or not even
+refused (sent to a pod whose network is gone: the caller waits until it gives up); *refused*: nobody took
+the connection, so the caller may try again safely. The column for Kubernetes is the same pod
 without Remora, with an `httpGet` liveness probe at its defaults (each 10 s, three failures), at the same
 moment or right after. Requests that cause the fault are not counted.
 """

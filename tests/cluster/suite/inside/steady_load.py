@@ -23,6 +23,8 @@ wish = json.loads(sys.argv[1])
 stopping = threading.Event()
 printing = threading.Lock()
 in_flight = {}
+# Of those: whose connection nobody has taken or refused yet.
+connecting = set()
 
 
 def tell(**fields):
@@ -55,7 +57,11 @@ class Caller:
             self.connection.close()
         try:
             if self.connection.sock is None:
-                self.connection.connect()
+                connecting.add(self.name)
+                try:
+                    self.connection.connect()
+                finally:
+                    connecting.discard(self.name)
         except OSError as error:
             self.connection.close()
             return f"connect: {error!r}", True
@@ -126,6 +132,7 @@ stopping.set()
 leave_at = time.monotonic() + leave_s
 while in_flight and time.monotonic() < leave_at:
     time.sleep(0.05)
-for began in list(in_flight.values()):
-    tell(began=began, ended=time.time(), problem="no answer yet", refused=False)
+for name, began in list(in_flight.items()):
+    tell(began=began, ended=time.time(), refused=False,
+         problem="neither taken nor refused" if name in connecting else "no answer yet")
 os._exit(0)
