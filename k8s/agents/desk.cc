@@ -40,8 +40,11 @@ void SidecarSession::on_reviewed(const Result<link::PodClaims>& claims) {
     desk_.metrics_.refused.add();
     const bool later = claims.error().code != ErrorCode::kPermission;
     log_warn("sidecar_refused", {{"peer", call_.peer()}, {"reason", claims.error().message}});
-    return finish(later ? link::StatusCode::kUnavailable : link::StatusCode::kUnauthenticated,
-                  claims.error().message);
+    // What keeps the operator from asking is for its own log, not for whoever calls.
+    if (later) {
+      return finish(link::StatusCode::kUnavailable, "the token can't be checked now; try again");
+    }
+    return finish(link::StatusCode::kUnauthenticated, claims.error().message);
   }
   pod_ = *claims;
   desk_.metrics_.accepted.add();

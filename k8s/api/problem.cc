@@ -49,10 +49,29 @@ ErrorCode code_of(ApiFault fault) {
   return ErrorCode::kInvalidArgument;
 }
 
+// A request may need more rights than its method tells: an apply (PATCH) of what isn't there yet is
+// also a `create`. The authorizer says which one it missed: 'User "u" cannot create resource "pods"
+// in API group ""'. Empty: it doesn't.
+std::string refused_verb(std::string_view message, std::string_view resource) {
+  constexpr std::string_view before = " cannot ";
+  const size_t at = message.find(before);
+  if (at == std::string_view::npos) return {};
+  message.remove_prefix(at + before.size());
+  const std::string_view verb = message.substr(0, message.find(' '));
+  message.remove_prefix(verb.size());
+  const std::string after = " resource \"" + std::string(resource) + "\"";
+  return message.starts_with(after) ? std::string(verb) : std::string();
+}
+
 // As it would stand in a Role: 'add the rule apiGroups [""], resources [pods], verbs [list]'.
-std::string missing_rule(const ApiRequest& request) {
-  const ApiTarget target = target_of(request.method, request.path);
+std::string missing_rule(const ApiRequest& request, std::string_view message) {
+  ApiTarget target = target_of(request.method, request.path);
   if (target.resource.empty()) return {};
+  const std::string verb = refused_verb(message, target.resource);
+  if (!verb.empty() && verb != target.verb) {
+    target.verb = verb;
+    if (verb == "create") target.name.clear();  // which no rule can narrow to a name
+  }
   std::string rule = target.namespace_.empty()
                          ? "; a ClusterRole of this account needs"
                          : "; a Role in namespace " + target.namespace_ + " needs";
@@ -103,7 +122,7 @@ ApiProblem api_problem(const ApiRequest& request, const ApiReply& reply) {
   std::string message = text_member(status, "message");
   if (message.empty()) message = reply.body;
   if (message.size() > message_bytes_max) message.resize(message_bytes_max);
-  if (problem.fault == ApiFault::kForbidden) message += missing_rule(request);
+  if (problem.fault == ApiFault::kForbidden) message += missing_rule(request, message);
   const ErrorCode code = code_of(problem.fault);
   problem.error = make_error(code, ErrorSource::kUpstream,
                              request.method + " " + request.path + ": " +

@@ -136,11 +136,8 @@ void TokenReviewer::on_reply(uint64_t id, const Result<k8s::ApiReply>& reply) {
     claims = std::unexpected(reply.error());
     claims.error().code = ErrorCode::kUnavailable;
   } else if (!reply->ok()) {
-    claims =
-        make_error(ErrorCode::kUnavailable, ErrorSource::kUpstream,
-                   "the API server answered the TokenReview with " + std::to_string(reply->status) +
-                       (reply->status == 403 ? ": apply k8s/manifests/healing/rbac.yaml" : ""),
-                   true);
+    claims = std::unexpected(k8s::api_error({.method = "POST", .path = reviews_path}, *reply));
+    claims.error().code = ErrorCode::kUnavailable;
   } else {
     claims = judge_review(reply->body);
   }

@@ -359,6 +359,20 @@ TEST(ApiProblemTest, AForbiddenCallNamesTheRuleThatIsMissing) {
                         "verbs [list]"));
 }
 
+TEST(ApiProblemTest, AForbiddenApplyNamesTheVerbThatTheServerMissed) {
+  const ApiRequest request{.method = "PATCH",
+                           .path = "/apis/policy/v1/namespaces/n/poddisruptionbudgets/b"};
+  const auto said = [&](const std::string& words) {
+    const std::string body = R"({"message":"x is forbidden: User \"u\" )" + words + "\"}";
+    return api_problem(request, {403, body}).error.message;
+  };
+  EXPECT_THAT(said(R"(cannot create resource \"poddisruptionbudgets\" in API group \"policy\")"),
+              testing::EndsWith("resources [poddisruptionbudgets], verbs [create]"));
+  EXPECT_THAT(said(R"(cannot patch resource \"poddisruptionbudgets\" in API group \"policy\")"),
+              testing::EndsWith("verbs [patch] for b"));
+  EXPECT_THAT(said(R"(cannot create resource \"pods\")"), testing::EndsWith("verbs [patch] for b"));
+}
+
 TEST(ApiProblemTest, EachStatusHasItsKind) {
   struct Case {
     const char* method;
