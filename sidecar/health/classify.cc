@@ -122,6 +122,7 @@ std::optional<Fault> Classifier::on(MonotonicTime at, const ProbeResult& result)
   const bool failed = result.outcome == ProbeOutcome::kFailure;
   if (failed && !state.failing) state.failing_since = at;
   state.failing = failed;
+  if (!failed) state.explained = 0;
   const bool past_threshold = failed && result.consecutive >= result.failure_threshold;
   if (past_threshold && !state.past_threshold) state.sampled = false;
   state.past_threshold = past_threshold;
@@ -147,6 +148,10 @@ std::optional<Fault> Classifier::judge_probe(MonotonicTime at, ProbeKind kind) {
       return past_window ? raise(dependency_fault(at, call)) : std::nullopt;
     }
     if (is_working(recent) && !past_window) return std::nullopt;
+    // The dependency is back, and all who waited for it at once: each is asked anew first.
+    const uint32_t unexplained =
+        state.last.consecutive - std::min(state.explained, state.last.consecutive);
+    if (unexplained < state.last.failure_threshold) return std::nullopt;
   }
   Fault fault{.kind = FaultKind::kHang,
               .summary = fmt::format("the {} probe failed {} times in a row", probe_kind_name(kind),
@@ -176,7 +181,11 @@ void Classifier::remember(MonotonicTime at, const ProgressSample& sample) {
   last_sample_at_ = at;
   degraded_ = sample.degraded;
   if (sample.in_flight == 0) last_idle_at_ = at;
-  if (explaining_call() != nullptr) last_explained_at_ = at;
+  if (explaining_call() != nullptr) {
+    last_explained_at_ = at;
+    ProbeState& liveness = probes_[index_of(ProbeKind::kLiveness)];
+    if (liveness.failing) liveness.explained = liveness.last.consecutive;
+  }
   const Mark mark{.at = at,
                   .cpu_ns = sample.cpu_ns,
                   .runqueue_wait_ns = sample.runqueue_wait_ns,

@@ -125,6 +125,8 @@ class Classifier {
     bool failing = false;  // the last attempt failed
     bool past_threshold = false;
     bool sampled = false;  // a sample came after it went past its threshold
+    uint32_t explained =
+        0;  // of its failures in a row: those up to the last sample with a call pending
     MonotonicTime failing_since{};
     ProbeResult last;
   };

@@ -153,6 +153,20 @@ TEST_F(ClassifierTest, ACallFirstSeenAfterLivenessFailedStillExplains) {
   EXPECT_THAT(live(2s, await_for_one_interval), IsFault(kDependency));
 }
 
+// Else all replicas would be restarted at the moment when what they share is back.
+TEST_F(ClassifierTest, WhatFailedForAPendingCallSaysNothingOnceThatIsAnswered) {
+  live(20s);
+  call(OutboundCall::State::kAwaiting, 0s);
+  ASSERT_THAT(fail_past_threshold(ProbeKind::kLiveness, await_for_one_interval), IsNoFault());
+  ASSERT_THAT(live(kWindow, await_for_one_interval), IsFault(kDependency));
+  agent_.outbound.clear();
+  EXPECT_THAT(live(kWindow), IsNoFault()) << "nobody has asked since";
+  EXPECT_FALSE(classifier_.active(kDependency));
+  EXPECT_THAT(fail(ProbeKind::kLiveness, 4), IsNoFault());
+  EXPECT_THAT(fail(ProbeKind::kLiveness, 5), IsNoFault());
+  EXPECT_THAT(fail(ProbeKind::kLiveness, 6), IsFault(kHang)) << "it was not that";
+}
+
 TEST_F(ClassifierTest, WithSamplesGoneSilentLivenessSpeaksAfterTheWindow) {
   live(20s);
   EXPECT_THAT(fail(ProbeKind::kLiveness, 3), IsNoFault());
