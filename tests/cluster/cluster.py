@@ -111,15 +111,24 @@ class Cluster:
         steps.wait_until("etcd is healthy", ETCD_WAIT_S,
                          lambda: answers(f"{layout.ETCD_URL}/health"))
         clock.say("etcd healthy")
-        start("apiserver", control.api_server(self.where))
-        steps.wait_until(f"the API server is ready (see {self.where.logs})", API_WAIT_S, lambda:
-                         self.kubectl("get", "--raw", "/readyz", check=False).returncode == 0,
-                         poll_s=0.3)
+        steps.whole_file(control.audit_policy_file(self.where), json.dumps(control.audit_policy()))
+        self.start_api_server()
         clock.say("API server ready")
         steps.whole_file(self.where.machine("control") / "Corefile", control.corefile(self.where))
         start("controller-manager", control.controller_manager(self.where))
         start("scheduler", control.scheduler(self.where))
         start("dns", control.dns(self.where))
+
+    def stop_api_server(self):
+        """With SIGKILL: whoever is connected learns it from the kernel only."""
+        self.control.stop_service("apiserver")
+
+    def start_api_server(self):
+        self.control.start_service("apiserver", control.api_server(self.where),
+                                   PATH=self.programs.path)
+        steps.wait_until(f"the API server is ready (see {self.where.logs})", API_WAIT_S, lambda:
+                         self.kubectl("get", "--raw", "/readyz", check=False).returncode == 0,
+                         poll_s=0.3)
 
     def _make_first_objects(self, nodes):
         objects = control.objects(self.where, nodes)

@@ -7,6 +7,8 @@ import layout
 # Kubernetes' own 40 s and 300 s would make each test of a lost node take six minutes.
 NODE_GRACE_S = 14
 EVICT_AFTER_S = 5
+# Whose requests the API server's audit log keeps, each as one line of JSON.
+AUDITED = "system:serviceaccount:remora-system:remora-operator"
 
 
 def etcd(where):
@@ -17,6 +19,17 @@ def etcd(where):
             f"--initial-cluster=etcd={layout.ETCD_PEER_URL}",
             # The data is gone with the cluster anyway.
             "--unsafe-no-fsync"]
+
+
+def audit_policy():
+    """Who asked for what, and when: the operator's requests, without their bodies."""
+    return {"apiVersion": "audit.k8s.io/v1", "kind": "Policy",
+            "omitStages": ["RequestReceived", "ResponseStarted"],
+            "rules": [{"level": "Metadata", "users": [AUDITED]}, {"level": "None"}]}
+
+
+def audit_policy_file(where):
+    return where.machine("control") / "audit.json"
 
 
 def api_server(where):
@@ -43,6 +56,8 @@ def api_server(where):
         # No kube-proxy runs here, so Services (webhooks too) are dialled by their endpoints, which
         # this machine has routes to.
         "--enable-aggregator-routing=true",
+        f"--audit-policy-file={audit_policy_file(where)}",
+        f"--audit-log-path={where.audit_log}",
         f"--service-account-issuer=https://kubernetes.default.svc.{layout.DOMAIN}",
         f"--service-account-key-file={pki}/accounts.pub",
         f"--service-account-signing-key-file={pki}/accounts.key",

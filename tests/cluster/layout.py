@@ -96,6 +96,10 @@ class Layout:
         return self.run / "logs"
 
     @property
+    def audit_log(self):
+        return self.logs / "audit.log"
+
+    @property
     def disks(self):
         return self.run / "disks"
 

@@ -14,6 +14,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+import audit as audit_module  # noqa: E402
 import cluster as cluster_tool  # noqa: E402
 import images  # noqa: E402
 import layout  # noqa: E402
@@ -25,6 +26,8 @@ from operators import Operator  # noqa: E402
 
 
 RESULTS = pytest.StashKey()
+RECOVERIES = pytest.StashKey()
+SCALE = "scale"
 
 
 def pytest_addoption(parser):
@@ -34,6 +37,14 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "short: one test of each kind, for a run of about a minute")
+    config.addinivalue_line("markers", f"{SCALE}: thousands of pods; only with -m {SCALE}")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("-m") != SCALE:
+        for item in items:
+            if item.get_closest_marker(SCALE):
+                item.add_marker(pytest.mark.skip(reason=f"thousands of pods: only with -m {SCALE}"))
 
 
 @pytest.fixture(scope="session")
@@ -145,6 +156,12 @@ def operator(everywhere, remora_image):
     installed.remove()
 
 
+@pytest.fixture
+def audit(own_cluster):
+    """What the operator has asked of the API server."""
+    return audit_module.Audit(own_cluster.where.audit_log)
+
+
 @pytest.fixture(scope="session")
 def everywhere():
     """The cluster as a whole, no namespace."""
@@ -206,6 +223,12 @@ def results(request):
     return request.config.stash.setdefault(RESULTS, [])
 
 
+@pytest.fixture(scope="session")
+def recoveries(request):
+    """What the operator healed, or rightly left alone: rows of results.Recovery, shown at the end."""
+    return request.config.stash.setdefault(RECOVERIES, [])
+
+
 TABLES = []
 
 
@@ -220,13 +243,17 @@ def pytest_terminal_summary(terminalreporter, config):
     if rows:
         terminalreporter.section("faults, with Remora and with Kubernetes alone")
         terminalreporter.write_line(results_module.table_of_faults(rows))
+    recoveries = config.stash.get(RECOVERIES, [])
+    if recoveries:
+        TABLES.insert(0, results_module.recoveries_table(recoveries))
     for title, cells, _ in TABLES:
         terminalreporter.section(title)
         terminalreporter.write_line(results_module.table_of_cells(cells))
     if config.getoption("--write-results"):
         everywhere = Kube()
         version = json.loads(everywhere.kubectl("version", "--output=json").stdout)
-        results_module.write(rows, TABLES, nodes=len(everywhere.list("nodes")),
+        results_module.write(results_module.FILES[config.getoption("-m") == SCALE], rows, TABLES,
+                             nodes=len(everywhere.list("nodes")),
                              version=version["serverVersion"]["gitVersion"],
                              regulars=load.REGULARS, rate=load.RATE)
 

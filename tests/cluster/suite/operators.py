@@ -38,6 +38,18 @@ class Operator:
         self.everywhere.kubectl("apply", "--filename=-", stdin=text)
         self.wait_ready()
 
+    def install_healing(self):
+        """Injection and healing."""
+        text = self.everywhere.kubectl("kustomize", MANIFESTS / "overlays/healing").stdout
+        self.everywhere.kubectl("apply", "--filename=-", stdin=self.with_image(text))
+        self.wait_ready()
+
+    def remove_healing(self):
+        self.everywhere.kubectl("delete", "--ignore-not-found", *(
+            f"--filename={MANIFESTS / 'healing' / name}" for name in ("rbac.yaml", "link.yaml")))
+        self.everywhere.kubectl("delete", "--ignore-not-found", f"--kustomize={MANIFESTS / 'crds'}")
+        self.install()
+
     def with_image(self, manifest):
         text, count = IMAGE_IN_MANIFEST.subn(self.image, manifest)
         assert count == 2, "the image is named for the operator and for the sidecars"

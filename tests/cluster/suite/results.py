@@ -1,5 +1,5 @@
 """What the tests measured: tables, printed at the end and, if asked for, written to
-tests/cluster/RESULTS.md."""
+tests/cluster/RESULTS.md, those of thousands of pods to RESULTS-scale.md."""
 
 import dataclasses
 import datetime
@@ -7,14 +7,15 @@ import os
 import pathlib
 import platform
 
-FILE = pathlib.Path(__file__).resolve().parent.parent / "RESULTS.md"
+_FOLDER = pathlib.Path(__file__).resolve().parent.parent
+FILES = {False: _FOLDER / "RESULTS.md", True: _FOLDER / "RESULTS-scale.md"}
 HEAD = ("fault", "Remora: found as", "found s", "acted s", "ready s", "callers without an answer s",
         "lost / refused / sent", "Kubernetes alone: callers without an answer s",
         "lost / refused / sent", "remarks")
 EXPLAINED = """\
 # On a cluster, with Remora and with Kubernetes alone
 
-`./dev cluster test --write-results` wrote this on {date}: {machine}, {nodes} nodes of Kubernetes
+`./dev cluster test {options}` wrote this on {date}: {machine}, {nodes} nodes of Kubernetes
 {version} on that one machine.
 """
 FAULTS_EXPLAINED = """\
@@ -29,6 +30,50 @@ the connection, so the caller may try again safely. The column for Kubernetes is
 without Remora, with an `httpGet` liveness probe at its defaults (each 10 s, three failures), at the same
 moment or right after. Requests that cause the fault are not counted.
 """
+
+
+RECOVERIES_TITLE = "Healed by the operator, or rightly left alone; and Kubernetes alone"
+RECOVERIES_EXPLAINED = """\
+From the fault until all pods are Ready again and the Incident is over, in whole seconds as Kubernetes' times
+are; *detect*, *decide*, *act* and *ready* are its parts, of the Incident that took longest
+(`remora_operator_recovery_duration_seconds` has the same). *Kubernetes alone* is the same workload without a
+policy, at Kubernetes' defaults, made ill at the same moment. Tests end a watch that saw no end; then the cell
+says how long they watched.
+"""
+
+
+@dataclasses.dataclass
+class Recovery:
+    fault: str
+    remora: str
+    alone: str
+    split: str = ""
+    remarks: str = ""
+
+
+def recoveries_table(rows):
+    """Of report_table."""
+    return RECOVERIES_TITLE, {each.fault: {
+        "Remora": each.remora, "detect / decide / act / ready s": each.split,
+        "Kubernetes alone": each.alone, "remarks": each.remarks} for each in rows}, (
+            RECOVERIES_EXPLAINED)
+
+
+def split_of(incidents):
+    """The parts of the recovery that took longest, of Incidents that are over; as k8s/healing/recovery.cc."""
+    longest = max(incidents, key=lambda each: each["status"].get("recoverySeconds", 0))
+    spec, status = longest["spec"], longest["status"]
+    detected, ended = _time(spec["detectedAt"]), _time(status["endedAt"])
+    began = min(_time(spec.get("beganAt") or spec["detectedAt"]), detected)
+    if took := status.get("recoverySeconds"):
+        ended = max(detected, min(ended, began + datetime.timedelta(seconds=int(took))))
+    at = [min(max(_time(step["startedAt"]), detected), ended) for step in status.get("steps", [])]
+    moments = [began, detected, at[0] if at else ended, at[-1] if at else ended, ended]
+    return " / ".join(f"{(b - a).total_seconds():.0f}" for a, b in zip(moments, moments[1:]))
+
+
+def _time(text):
+    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
 @dataclasses.dataclass
@@ -93,12 +138,14 @@ def machine():
             f"Linux {platform.release()}")
 
 
-def write(rows, tables, **facts):
+def write(file, rows, tables, **facts):
     """rows: of faults; tables: (title, rows of table_of_cells, what it means)."""
-    parts = [EXPLAINED.format(date=datetime.date.today().isoformat(), machine=machine(), **facts)]
+    options = "-m scale --write-results" if file == FILES[True] else "--write-results"
+    parts = [EXPLAINED.format(date=datetime.date.today().isoformat(), machine=machine(),
+                              options=options, **facts)]
     if rows:
         parts.append(f"## Faults\n\n{FAULTS_EXPLAINED.format(**facts)}\n{table_of_faults(rows)}\n")
     for title, cells, meaning in tables:
         before = f"{meaning}\n\n" if meaning else ""
         parts.append(f"## {title}\n\n{before}{table_of_cells(cells)}\n")
-    FILE.write_text("\n".join(parts))
+    file.write_text("\n".join(parts))

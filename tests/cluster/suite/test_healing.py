@@ -6,7 +6,7 @@ import time
 
 import pytest
 from kube import container, deployment, is_ready, pod
-from operators import MANIFESTS, NAME
+from operators import NAME
 
 # Of a policy whose other fields are as the schema says.
 STEP_TIMEOUT_S = 10
@@ -36,7 +36,8 @@ def agents(image, replicas):
 
 
 def incidents(kube):
-    return kube.list("incidents.remora.dev")
+    """A new one has no status for a moment."""
+    return [{"status": {}, **each} for each in kube.list("incidents.remora.dev")]
 
 
 def steps_of(incident):
@@ -44,18 +45,11 @@ def steps_of(incident):
 
 
 @pytest.fixture(scope="module")
-def healer(operator, everywhere):
+def healer(operator):
     """The installation, which heals for the tests of this file."""
-    healing = MANIFESTS / "healing"
-    overlay = MANIFESTS / "overlays/healing"
-    text = operator.with_image(everywhere.kubectl("kustomize", overlay).stdout)
-    everywhere.kubectl("apply", "--filename=-", stdin=text)
-    operator.wait_ready()
+    operator.install_healing()
     yield operator
-    everywhere.kubectl("delete", f"--filename={healing}/rbac.yaml",
-                       f"--filename={healing}/link.yaml")
-    everywhere.kubectl("delete", f"--kustomize={MANIFESTS}/crds")
-    operator.install()
+    operator.remove_healing()
 
 
 def leader(healer):
