@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <limits>
 #include <optional>
 #include <utility>
 
@@ -307,5 +308,23 @@ AppliedPolicy applied_policy(const Annotations& annotations) {
 }
 
 std::string render_applied_policy(const AppliedPolicy& policy) { return to_json(policy); }
+
+Annotations with_policy(Annotations pod, const PolicyValues& values) {
+  const AppliedPolicy before = applied_policy(pod);
+  for (const std::string& name : before.settings())
+    pod.erase(std::string(annotation_prefix) + name);
+  pod.erase(std::string(policy_annotation));
+  AppliedPolicy applied;
+  applied.set_name(values.policy);
+  applied.set_generation(static_cast<int32_t>(
+      std::clamp<int64_t>(values.generation, 0, std::numeric_limits<int32_t>::max())));
+  for (const auto& [key, value] : values.annotations) {
+    if (!key.starts_with(annotation_prefix) || !pod.emplace(key, value).second) continue;
+    applied.add_settings(key.substr(annotation_prefix.size()));
+  }
+  if (applied.settings_size() == 0) return pod;
+  pod.insert_or_assign(std::string(policy_annotation), render_applied_policy(applied));
+  return pod;
+}
 
 }  // namespace remora::config

@@ -7,6 +7,7 @@
 // written "a, b", sections are YAML or JSON. Pure; no text crashes it.
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
@@ -70,5 +71,16 @@ std::string render_injected(const Injected& injected);
 // What stands in policy_annotation; empty when that is absent or somebody else has written it.
 AppliedPolicy applied_policy(const Annotations& annotations);
 std::string render_applied_policy(const AppliedPolicy& policy);
+
+// What a HealingPolicy sets in its pods, as annotations.
+struct PolicyValues {
+  std::string policy;  // its name; empty: none applies
+  int64_t generation = 0;
+  Annotations annotations{};  // keys with their prefix
+  friend bool operator==(const PolicyValues&, const PolicyValues&) = default;
+};
+// The pod's annotations with these in the place of what a policy had set before. The pod's own
+// stay, and win.
+Annotations with_policy(Annotations pod, const PolicyValues& values);
 
 }  // namespace remora::config

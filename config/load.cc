@@ -22,6 +22,14 @@ std::string format_problem(const Problem& problem) {
   return out.append(problem.message).append("; ").append(problem.mend);
 }
 
+std::string in_words(const Problems& problems) {
+  std::string text;
+  for (const Problem& problem : problems) {
+    text.append(text.empty() ? "" : "; ").append(format_problem(problem));
+  }
+  return text;
+}
+
 LoadResult load_yaml(std::string_view text, std::string_view file_name,
                      std::span<const Override> overrides) {
   Origins origins;

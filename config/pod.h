@@ -30,6 +30,11 @@ inline constexpr std::string_view pod_admin_socket = "/var/lib/remora/admin.sock
 inline constexpr std::string_view pod_link_dir = "/var/run/secrets/remora.dev/link";
 inline constexpr std::string_view pod_link_token = "/var/run/secrets/remora.dev/link/token";
 inline constexpr std::string_view link_audience = "remora.dev/link";
+// Beside it, whose certificates the operator shows: from a ConfigMap that the operator keeps in
+// each namespace with sidecars, and the kubelet carries into running pods.
+inline constexpr std::string_view pod_link_authorities = "/var/run/secrets/remora.dev/link/ca.crt";
+inline constexpr std::string_view link_authorities_config_map = "remora-link-ca";
+inline constexpr std::string_view link_authorities_key = "ca.crt";
 inline constexpr std::string_view binary_path = "/usr/local/bin/remora";  // in the image
 
 // In the environment of each agent container: its own name, by which its processes are found.

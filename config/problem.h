@@ -18,5 +18,7 @@ using Problems = std::vector<Problem>;
 
 // "remora.yaml:12:5: agent.appPort: 70000 is above the maximum 65535; use 1 to 65535"
 std::string format_problem(const Problem& problem);
+// All of them in one line, "; " between two.
+std::string in_words(const Problems& problems);
 
 }  // namespace remora::config

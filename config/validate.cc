@@ -76,6 +76,7 @@ class Validator {
     check_pod_ports();
     check_exclusions();
     check_gateways();
+    check_telemetry();
   }
 
  private:
@@ -449,6 +450,15 @@ class Validator {
         reporter_.add(path, gateway->variable + " is there already", "name it once");
       }
     }
+  }
+
+  // The URL is not shown: it might hold a password.
+  void check_telemetry() {
+    const std::string& url = config_.telemetry().otlp_endpoint();
+    if (url.empty() || !all_good("telemetry.otlpEndpoint")) return;
+    if (parse_gateway("URL=" + url)) return;
+    reporter_.add("telemetry.otlpEndpoint", "is no URL http://HOST[:PORT][/PATH] or https://…",
+                  "write one such as http://collector.observability:4318");
   }
 
   // Each entry is a rule that every new connection passes.

@@ -133,6 +133,14 @@ std::string agent_request_text(const AgentRecord& record, const v1alpha1::AgentR
       .dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
+bool needs_claim(const ConnectedAgent& agent) { return !agent.claim.empty() && !agent.claim_uid; }
+
+std::string claim_uid_of(std::string_view reply) {
+  const Json claim = Json::parse(reply, nullptr, false);
+  const Json* metadata = find_object(claim, "metadata");
+  return metadata == nullptr ? std::string() : text_of(*metadata, "uid");
+}
+
 std::string new_agent_text(const ConnectedAgent& agent) {
   v1alpha1::AgentSnapshotSpec spec;
   spec.set_container(agent.container);
@@ -140,10 +148,15 @@ std::string new_agent_text(const ConnectedAgent& agent) {
   Json metadata = {{"name", agent.object_name()},
                    {"namespace", agent.pod.namespace_name},
                    {"labels", {{"app.kubernetes.io/managed-by", "remora"}}}};
-  // The cluster takes it away with the pod that it is about.
-  if (agent.claim.empty()) {
-    metadata["ownerReferences"] = Json::array(
-        {{{"apiVersion", "v1"}, {"kind", "Pod"}, {"name", agent.pod.pod}, {"uid", agent.pod.uid}}});
+  // The cluster takes it away with what keeps the snapshots.
+  const bool is_of_pod = agent.claim.empty();
+  const std::string uid = is_of_pod ? agent.pod.uid : agent.claim_uid.value_or("");
+  if (!uid.empty()) {
+    metadata["ownerReferences"] =
+        Json::array({{{"apiVersion", "v1"},
+                      {"kind", is_of_pod ? "Pod" : "PersistentVolumeClaim"},
+                      {"name", is_of_pod ? agent.pod.pod : agent.claim},
+                      {"uid", uid}}});
   }
   return Json{{"apiVersion", api_version()},
               {"kind", "AgentSnapshot"},

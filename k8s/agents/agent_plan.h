@@ -24,6 +24,8 @@ struct ConnectedAgent {
   std::string container;
   std::string claim;   // of its store; empty: the store goes with the pod
   uint64_t epoch = 0;  // under which it publishes; 0: it doesn't
+  // Of that claim, whose the catalogue is; absent: not asked for yet; empty: it can't be known.
+  std::optional<std::string> claim_uid{};
   // Of the last report; absent: none has come yet.
   std::optional<std::vector<v1alpha1::StoredSnapshot>> snapshots{};
   int64_t snapshot_count = 0;
@@ -56,6 +58,11 @@ std::optional<link::v1::Command> next_command(const AgentRecord& record,
 
 // For a merge patch of the object as it was read.
 std::string agent_request_text(const AgentRecord& record, const v1alpha1::AgentRequest& request);
+// Before there is an object, the claim must be asked for its UID.
+bool needs_claim(const ConnectedAgent& agent);
+// The UID of a core/v1 PersistentVolumeClaim; empty: it is none.
+std::string claim_uid_of(std::string_view reply);
+
 // For a POST, and for an apply of the status that is refused when the object has changed.
 std::string new_agent_text(const ConnectedAgent& agent);
 std::string agent_status_text(const AgentRecord& record,

@@ -114,6 +114,9 @@ void Catalogue::on_object(const ObjectPtr& before, const ObjectPtr& after) {
       records_.erase(known);
     }
     gone_since_.erase(object.key());
+    // Perhaps with its claim: the next one of that name is another.
+    const auto agent = agents_.find(object.key());
+    if (agent != agents_.end()) agent->second.claim_uid.reset();
   }
   look_soon(object.key());
 }
@@ -140,6 +143,7 @@ void Catalogue::look(const std::string& key, WorkQueue::Done done) {
   const auto record_at = records_.find(key);
   if (record_at == records_.end()) {
     if (agent == nullptr) return done({});
+    if (needs_claim(*agent)) return ask_for_claim(key, *agent, std::move(done));
     const ObjectPath path = object_path(agent->pod.namespace_name, agent->object_name());
     return write(key, create_request(path, new_agent_text(*agent)), std::move(done));
   }
@@ -165,6 +169,44 @@ void Catalogue::look(const std::string& key, WorkQueue::Done done) {
         apply_status_request(object_path(record.namespace_name, record.name),
                              agent_status_text(record, *status)),
         std::move(done));
+}
+
+void Catalogue::ask_for_claim(const std::string& key, const ConnectedAgent& agent,
+                              WorkQueue::Done done) {
+  const ApiRequest request{.path = ObjectPath{.group = "",
+                                              .version = "v1",
+                                              .plural = "persistentvolumeclaims",
+                                              .namespace_name = agent.pod.namespace_name,
+                                              .name = agent.claim}
+                                       .object()};
+  auto end = std::make_shared<WorkQueue::Done>(std::move(done));
+  calls_[key] = client_.call(request, [this, key, request, end](const Result<ApiReply>& reply) {
+    const auto call = calls_.extract(key);
+    on_claim(key, request, reply, *end);
+  });
+}
+
+void Catalogue::on_claim(const std::string& key, const ApiRequest& request,
+                         const Result<ApiReply>& reply, WorkQueue::Done& done) {
+  const auto agent = agents_.find(key);
+  if (agent == agents_.end()) return done({});
+  std::string uid = reply && reply->ok() ? claim_uid_of(reply->body) : std::string();
+  // Without the right to read it there is a catalogue all the same, which nobody takes away.
+  const bool is_forbidden = reply && reply->status == 403;
+  if (uid.empty() && !is_forbidden) {
+    failures_.add();
+    const std::string why =
+        reply ? api_error(request, *reply).message : std::string(reply.error().message);
+    if (why != trouble_) log_warn("claim_not_read", {{"agent", key}, {"error", why}});
+    trouble_ = why;
+    return done({.failed = true});
+  }
+  if (is_forbidden) {
+    failures_.add();
+    log_warn("claim_not_read", {{"agent", key}, {"error", api_error(request, *reply).message}});
+  }
+  agent->second.claim_uid = std::move(uid);
+  done({.again_after = Duration::zero()});
 }
 
 void Catalogue::write(const std::string& key, const ApiRequest& asked, WorkQueue::Done done) {

@@ -64,6 +64,9 @@ class Catalogue {
   ConnectedAgent* find_agent(const link::PodClaims& pod, const std::string& container);
   void look_soon(const std::string& key);
   void look(const std::string& key, WorkQueue::Done done);
+  void ask_for_claim(const std::string& key, const ConnectedAgent& agent, WorkQueue::Done done);
+  void on_claim(const std::string& key, const ApiRequest& request, const Result<ApiReply>& reply,
+                WorkQueue::Done& done);
   void write(const std::string& key, const ApiRequest& request, WorkQueue::Done done);
   void on_written(const std::string& key, const ApiRequest& request, const Result<ApiReply>& reply,
                   WorkQueue::Done done);

@@ -72,6 +72,8 @@ void SidecarSession::on_message(const link::v1::SidecarMessage& message) {
       return desk_.catalogue_->on_snapshots(pod_, message.snapshots());
     case link::v1::SidecarMessage::kOutcome:
       return desk_.catalogue_->on_outcome(pod_, message.outcome());
+    case link::v1::SidecarMessage::kSettings:
+      return on_settings(message.settings());
     case link::v1::SidecarMessage::MESSAGE_NOT_SET:
       return;  // of a later version
   }
@@ -99,6 +101,46 @@ void SidecarSession::on_hello(const link::v1::Hello& hello) {
                                     .claim = agent.claim(),
                                     .epoch = agent.epoch()});
   }
+  set_settings_due();
+  tell_settings();
+}
+
+// A pod that the watch has not told of yet is waited for.
+void SidecarSession::tell_settings() {
+  if (!settings_due_ || !desk_.options_.policies_known()) return;
+  const PodFacts* const pod = desk_.healing_.find_pod(pod_.namespace_name, pod_.pod, pod_.uid);
+  if (pod == nullptr) return;
+  settings_due_ = false;
+  std::optional<config::PolicyValues> values =
+      desk_.options_.values(pod_.namespace_name, pod->labels);
+  if (!values || values == told_) return;
+  link::v1::OperatorMessage message;
+  link::v1::Settings& settings = *message.mutable_settings();
+  settings.set_policy(values->policy);
+  settings.set_generation(values->generation);
+  for (const auto& [key, value] : values->annotations) {
+    (*settings.mutable_annotations())[key] = value;
+  }
+  told_ = std::move(values);
+  send(message);
+}
+
+void SidecarSession::on_settings(const link::v1::SettingsReport& report) {
+  if (!may_report()) {
+    return finish(link::StatusCode::kResourceExhausted, "too many reports of one pod");
+  }
+  if (!told_ || report.policy() != told_->policy || report.generation() != told_->generation)
+    return;
+  if (!report.problem().empty()) {
+    log_warn("settings_not_in_force", {{"namespace", pod_.namespace_name},
+                                       {"pod", pod_.pod},
+                                       {"policy", told_->policy},
+                                       {"reason", cut(report.problem(), report_line_bytes_max)}});
+  }
+  desk_.healing_.settings_told(pod_.namespace_name, pod_.uid,
+                               {.policy = told_->policy,
+                                .generation = told_->generation,
+                                .all_in_force = report.problem().empty()});
 }
 
 bool SidecarSession::may_report() {
@@ -151,7 +193,7 @@ Desk::Desk(Loop& loop, ApiClient& client, HealingController& healing, Options op
       metrics_(registry),
       tokens_(loop, client),
       random_(options_.seed) {
-  watch_authorities();
+  look_around();
 }
 
 Desk::~Desk() = default;
@@ -181,24 +223,30 @@ void Desk::send(const std::string& pod_uid, const link::v1::OperatorMessage& mes
   if (found != sessions_.end()) found->second->send(message);
 }
 
-void Desk::watch_authorities() {
-  poll_ = loop_.add_timer(std::chrono::milliseconds(authorities_poll_ms), [this] {
-    watch_authorities();
-    watch_lives();
-  });
-  std::string now = options_.trusted_pem();
-  if (now == authorities_) return;
-  authorities_ = std::move(now);
-  for (const auto& [uid, session] : sessions_) session->welcome();
+void Desk::on_policies_changed(const std::string& namespace_name) {
+  for (const auto& [uid, session] : sessions_) {
+    if (session->pod().namespace_name == namespace_name) session->set_settings_due();
+  }
 }
 
-void Desk::watch_lives() {
+// A call that is finished leaves later, not from inside of it.
+void Desk::look_around() {
+  poll_ = loop_.add_timer(std::chrono::milliseconds(desk_look_ms), [this] { look_around(); });
+  watch_authorities();
   const MonotonicTime now = loop_.now();
   for (const auto& [uid, session] : sessions_) {
+    session->tell_settings();
     if (session->is_over(now)) {
       session->finish(link::StatusCode::kUnavailable, "time for the token to be looked at again");
     }
   }
+}
+
+void Desk::watch_authorities() {
+  std::string now = options_.trusted_pem();
+  if (now == authorities_) return;
+  authorities_ = std::move(now);
+  for (const auto& [uid, session] : sessions_) session->welcome();
 }
 
 }  // namespace remora::k8s

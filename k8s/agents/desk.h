@@ -8,9 +8,11 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 
+#include "config/annotations.h"
 #include "k8s/agents/catalogue.h"
 #include "k8s/api/client.h"
 #include "k8s/healing/controller.h"
@@ -27,8 +29,9 @@ inline constexpr double reports_per_second_max = 1;
 // A call is ended after this, so that its token is looked at again, and up to half as much later,
 // so that not all come back together.
 inline constexpr int call_life_ms = 40 * 60 * 1'000;
-// How often it is looked whether the authorities have changed.
-inline constexpr int authorities_poll_ms = 1'000;
+// How often it is looked whether the authorities have changed, calls have lived for long enough,
+// and pods are known that were not before.
+inline constexpr int desk_look_ms = 1'000;
 
 class SidecarSession;
 
@@ -37,6 +40,12 @@ class Desk {
   struct Options {
     std::function<bool()> leads;
     std::function<std::string()> trusted_pem;  // whom sidecars are to trust
+    // What the policy of a pod with these labels sets in it; nothing: what it has is to stay. Asked
+    // only while policies_known.
+    std::function<std::optional<config::PolicyValues>(
+        const std::string& namespace_name, const std::map<std::string, std::string>& labels)>
+        values;
+    std::function<bool()> policies_known;
     uint32_t seed = 1;
   };
   // All must outlive it.
@@ -50,6 +59,8 @@ class Desk {
   std::unique_ptr<link::CallEvents> receive(link::Call& call);
   // To the sidecar of that pod; nothing happens when it is not connected.
   void send(const std::string& pod_uid, const link::v1::OperatorMessage& message);
+  // What the policies of that namespace say is another now.
+  void on_policies_changed(const std::string& namespace_name);
   size_t connected() const { return sessions_.size(); }
 
  private:
@@ -63,8 +74,8 @@ class Desk {
   };
   void enter(SidecarSession& session);
   void leave(SidecarSession& session);
+  void look_around();
   void watch_authorities();
-  void watch_lives();
 
   Loop& loop_;
   HealingController& healing_;

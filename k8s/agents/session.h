@@ -23,6 +23,9 @@ class SidecarSession final : public link::CallEvents {
   void send(const link::v1::OperatorMessage& message) { call_.send(message); }
   void finish(link::StatusCode code, const std::string& why) { call_.finish(code, why); }
   bool is_over(MonotonicTime now) const { return now >= ends_at_; }
+  // The pod's policy may say something else than what the sidecar was told.
+  void set_settings_due() { settings_due_ = true; }
+  void tell_settings();
 
  private:
   void on_message(const link::v1::SidecarMessage& message) override;
@@ -31,6 +34,7 @@ class SidecarSession final : public link::CallEvents {
   void on_reviewed(const Result<link::PodClaims>& claims);
   void on_hello(const link::v1::Hello& hello);
   void on_incident(const link::v1::IncidentReport& report);
+  void on_settings(const link::v1::SettingsReport& report);
   bool may_report();
 
   Desk& desk_;
@@ -38,6 +42,8 @@ class SidecarSession final : public link::CallEvents {
   link::PodClaims pod_;
   bool entered_ = false;
   std::set<std::string> containers_;  // those that hello has named
+  bool settings_due_ = false;
+  std::optional<config::PolicyValues> told_;
   double reports_left_ = reports_burst_max;
   MonotonicTime reported_at_{};
   MonotonicTime ends_at_ = MonotonicTime::max();

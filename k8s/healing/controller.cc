@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "k8s/healing/controller_look.h"
+#include "k8s/healing/incident_trace.h"
 #include "k8s/healing/records.h"
 #include "k8s/healing/sidecar_reports.h"
 #include "sidecar/base/log.h"
@@ -19,7 +20,6 @@ constexpr std::chrono::milliseconds workload_age_max{workload_age_ms_max};
 constexpr std::chrono::minutes events_kept{5};
 constexpr std::chrono::minutes claims_kept{5};
 constexpr const char* incidents_path = "/apis/remora.dev/v1alpha1/incidents";
-constexpr const char* policies_path = "/apis/remora.dev/v1alpha1/healingpolicies";
 
 const Object& any(const ObjectPtr& before, const ObjectPtr& after) {
   return after != nullptr ? *after : *before;
@@ -34,8 +34,8 @@ bool intends_step(const HealAction& action) {
 
 }  // namespace
 
-HealingController::HealingController(Loop& loop, ApiClient& client, HealingOptions options,
-                                     MetricRegistry& registry)
+HealingController::HealingController(Loop& loop, ApiClient& client, ObjectCache& policies,
+                                     HealingOptions options, MetricRegistry& registry)
     : loop_(loop),
       client_(client),
       options_(std::move(options)),
@@ -43,21 +43,20 @@ HealingController::HealingController(Loop& loop, ApiClient& client, HealingOptio
       pods_(loop, client, {.path = "/api/v1/pods", .trim = trim_pod, .seed = options_.seed}),
       node_cache_(loop, client,
                   {.path = "/api/v1/nodes", .trim = trim_node, .seed = options_.seed + 1}),
-      policies_(loop, client, {.path = policies_path, .seed = options_.seed + 2}),
+      policies_(policies),
       incidents_(loop, client, {.path = incidents_path, .seed = options_.seed + 3}),
       queue_(loop, {.workers_max = 4, .seed = options_.seed},
              [this](const std::string& key, WorkQueue::Done done) { look(key, std::move(done)); }) {
-  using Member = void (HealingController::*)(const ObjectPtr&, const ObjectPtr&);
-  const auto listen = [this](ObjectCache& cache, Member member) {
-    cache.on_change([this, member](const ObjectPtr& before, const ObjectPtr& after) {
-      (this->*member)(before, after);
-    });
-  };
   listen(pods_, &HealingController::on_pod);
   listen(node_cache_, &HealingController::on_node);
-  listen(policies_, &HealingController::on_policy);
   listen(incidents_, &HealingController::on_incident);
   registry.on_collect([this] { picture(); });
+}
+
+void HealingController::listen(ObjectCache& cache, Member member) {
+  cache.on_change([this, member](const ObjectPtr& before, const ObjectPtr& after) {
+    (this->*member)(before, after);
+  });
 }
 
 int HealingController::steps_left(const PolicyRecord& policy,
@@ -90,7 +89,10 @@ void HealingController::picture() {
 HealingController::~HealingController() = default;
 
 void HealingController::start() {
-  for (ObjectCache* cache : {&pods_, &node_cache_, &policies_, &incidents_}) cache->start();
+  // Others have followed the policies since before.
+  listen(policies_, &HealingController::on_policy);
+  for (const auto& [key, policy] : policies_.objects()) on_policy(nullptr, policy);
+  for (ObjectCache* cache : {&pods_, &node_cache_, &incidents_}) cache->start();
 }
 
 void HealingController::on_pod(const ObjectPtr& before, const ObjectPtr& after) {
@@ -98,6 +100,7 @@ void HealingController::on_pod(const ObjectPtr& before, const ObjectPtr& after) 
   Place& place = places_[object.namespace_name];
   if (after == nullptr) {
     place.pods.erase(object.name);
+    place.told.erase(object.uid);
   } else {
     place.pods[object.name] = read_pod(*after);
   }
@@ -190,6 +193,32 @@ void HealingController::report(const std::string& namespace_name, SidecarReport 
   look_soon(namespace_name);
 }
 
+void HealingController::settings_told(const std::string& namespace_name, const std::string& uid,
+                                      ToldSettings told) {
+  Place& place = places_[namespace_name];
+  if (place.told.size() >= heal_reports_waiting_max && !place.told.contains(uid)) return;
+  place.told[uid] = std::move(told);
+  look_soon(namespace_name);
+}
+
+const PodFacts* HealingController::find_pod(const std::string& namespace_name,
+                                            const std::string& name, const std::string& uid) const {
+  const auto place = places_.find(namespace_name);
+  if (place == places_.end()) return nullptr;
+  const auto pod = place->second.pods.find(name);
+  return pod == place->second.pods.end() || pod->second.uid != uid ? nullptr : &pod->second;
+}
+
+std::set<std::string> HealingController::namespaces_with_sidecars() const {
+  std::set<std::string> names;
+  for (const auto& [name, place] : places_) {
+    const bool has =
+        std::ranges::any_of(place.pods, [](const auto& pod) { return pod.second.has_sidecar; });
+    if (has) names.insert(name);
+  }
+  return names;
+}
+
 void HealingController::acknowledge(Place& place, const std::vector<std::string>& kept) {
   for (const std::string& key : kept) {
     const auto report = place.reports.extract(key);
@@ -203,7 +232,8 @@ void HealingController::look_soon(const std::string& namespace_name) {
 }
 
 std::string HealingController::out_of_date() const {
-  for (const ObjectCache* cache : {&pods_, &node_cache_, &policies_, &incidents_}) {
+  const ObjectCache& policies = policies_;
+  for (const ObjectCache* cache : {&pods_, &node_cache_, &policies, &incidents_}) {
     if (cache->is_fresh(picture_age_max)) continue;
     return "what is known of the cluster may be out of date" +
            (cache->trouble().empty() ? std::string() : ": " + cache->trouble());
@@ -226,6 +256,7 @@ NamespaceView HealingController::view_of(const std::string& namespace_name,
   view.namespace_budget = options_.namespace_budget;
   view.fleet_budget = options_.fleet_budget;
   view.reports = &place.reports;
+  view.told = &place.told;
   view.out_of_date = out_of_date();
   view.now = loop_.clock().wall_now();
   view.fleet_steps.assign(static_cast<size_t>(steps_under_way_), view.now);
@@ -361,6 +392,10 @@ void HealingController::act(const LookPtr& look, const UpdateIncident& action) {
     if (!reply || !reply->ok()) return;
     keep(look->namespace_name, Json::parse(reply->body, nullptr, false));
     if (action.reason == "RemoraResolved") metrics_.count_ended(action.incident);
+    const bool has_ended = !action.incident.status.ended_at().empty();
+    if (has_ended && options_.traces != nullptr) {
+      options_.traces->send(incident_trace(look->namespace_name, action.incident));
+    }
     if (action.reason.empty()) return;
     log_info("incident", {{"namespace", look->namespace_name},
                           {"incident", action.incident.name},

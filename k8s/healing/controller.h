@@ -11,6 +11,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "k8s/api/client.h"
@@ -19,6 +20,7 @@
 #include "k8s/healing/plan.h"
 #include "k8s/watch/object_cache.h"
 #include "k8s/watch/work_queue.h"
+#include "sidecar/otlp/exporter.h"
 
 namespace remora::k8s {
 
@@ -51,16 +53,17 @@ struct AgentHooks {
 struct HealingOptions {
   BudgetRule namespace_budget{};
   BudgetRule fleet_budget{};
-  std::string instance;             // in Events
-  std::function<bool()> may_write;  // looked at right before each write is sent
-  AlertSender* alerts = nullptr;    // must outlive the controller; null: nobody is told
+  std::string instance;              // in Events
+  std::function<bool()> may_write;   // looked at right before each write is sent
+  AlertSender* alerts = nullptr;     // must outlive the controller; null: nobody is told
+  otlp::Exporter* traces = nullptr;  // the same
   uint32_t seed = 1;
 };
 
 class HealingController {
  public:
-  // client must outlive it.
-  HealingController(Loop& loop, ApiClient& client, HealingOptions options,
+  // client and policies, all HealingPolicies, must outlive it.
+  HealingController(Loop& loop, ApiClient& client, ObjectCache& policies, HealingOptions options,
                     MetricRegistry& registry);
   ~HealingController();
   HealingController(const HealingController&) = delete;
@@ -76,6 +79,13 @@ class HealingController {
   // end of this, or past the limits. A report of the same key replaces it.
   using Kept = std::function<void(const SidecarReport&)>;
   void report(const std::string& namespace_name, SidecarReport report, Kept kept);
+  // What the sidecar of that pod has said of its policy's settings.
+  void settings_told(const std::string& namespace_name, const std::string& uid, ToldSettings told);
+
+  // Null when there is none, or another life of its name; of this moment only.
+  const PodFacts* find_pod(const std::string& namespace_name, const std::string& name,
+                           const std::string& uid) const;
+  std::set<std::string> namespaces_with_sidecars() const;
 
  private:
   struct Look;
@@ -89,8 +99,11 @@ class HealingController {
     std::map<std::string, PodEvents> events;         // by the UID of their pod
     std::map<std::string, ClaimFacts> claims;        // by name
     std::map<std::string, SidecarReport> reports;
-    std::map<std::string, Kept> kept;  // of the reports
+    std::map<std::string, Kept> kept;          // of the reports
+    std::map<std::string, ToldSettings> told;  // by the UID of their pod
   };
+  using Member = void (HealingController::*)(const ObjectPtr&, const ObjectPtr&);
+  void listen(ObjectCache& cache, Member member);
   void on_pod(const ObjectPtr& before, const ObjectPtr& after);
   void on_node(const ObjectPtr& before, const ObjectPtr& after);
   void on_policy(const ObjectPtr& before, const ObjectPtr& after);
@@ -153,7 +166,7 @@ class HealingController {
   std::map<std::string, NodeFacts> nodes_;
   ObjectCache pods_;
   ObjectCache node_cache_;
-  ObjectCache policies_;
+  ObjectCache& policies_;
   ObjectCache incidents_;
   // Steps that are being written down: they count in the fleet's budget before their Incidents say
   // so, for looks at several namespaces go on at the same time.

@@ -291,9 +291,12 @@ void HealingController::act(const LookPtr& look, const KeepDrain& action) {
 
 void HealingController::act(const LookPtr& look, const EndDrain& action) {
   const ApiRequest request = delete_request(drain_path(look->namespace_name, action.budget), {});
-  send(look, request, [this, look, request](const Result<ApiReply>& reply) {
-    if (reply && reply->status == 404) return;
-    judge(look, request, reply, false);
+  send(look, request, [this, look, action, request](const Result<ApiReply>& reply) {
+    const bool is_gone = reply && (reply->ok() || reply->status == 404);
+    if (!is_gone) return judge(look, request, reply, false);
+    // The policy's status may forget it now.
+    places_[look->namespace_name].memory[action.policy].drain_ended = true;
+    look->outcome.again_after = std::chrono::milliseconds(heal_gather_ms);
   });
 }
 

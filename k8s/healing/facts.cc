@@ -6,8 +6,10 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "config/annotations.h"
 #include "config/pod.h"
 #include "k8s/healing/quantity.h"
+#include "k8s/inject/inject.h"
 #include "sidecar/base/rfc3339.h"
 
 namespace remora::k8s {
@@ -100,6 +102,25 @@ void read_claims(const Json& spec, PodFacts& pod) {
     const Json* claim = find_object(volume, "persistentVolumeClaim");
     if (claim != nullptr) pod.claims.push_back(text_of(*claim, "claimName"));
   }
+}
+
+// The record of the injection is large, and for the sidecar.
+bool is_kept_annotation(std::string_view key) {
+  return key.starts_with(config::annotation_prefix) && key != config::injected_annotation;
+}
+
+void read_annotations(const Json& metadata, PodFacts& pod) {
+  for (const auto& [key, value] : section(metadata, "annotations").items()) {
+    if (!is_kept_annotation(key) || !value.is_string()) continue;
+    pod.annotations[key] = value.get<std::string>();
+  }
+  const config::AppliedPolicy applied = config::applied_policy(pod.annotations);
+  for (const std::string& name : applied.settings()) {
+    pod.from_policy.insert(std::string(config::annotation_prefix) + name);
+  }
+  pod.annotations.erase(std::string(config::policy_annotation));
+  const auto pause = pod.annotations.find(config::pause_annotation);
+  pod.paused = pause != pod.annotations.end() && pause->second == "true";
 }
 
 const Json* condition_of(const Json& status, std::string_view type) {
@@ -233,7 +254,9 @@ PodFacts read_pod(const Object& object) {
   pod.phase = text_of(status, "phase");
   pod.deleting = find(metadata, "deletionTimestamp") != nullptr;
   pod.created_at = parse_time(text_of(metadata, "creationTimestamp"));
-  pod.paused = text_of(section(metadata, "annotations"), config::pause_annotation) == "true";
+  read_annotations(metadata, pod);
+  pod.has_sidecar =
+      find_named(find_array(spec, "initContainers"), "name", sidecar_container) != nullptr;
   for (const auto& [key, value] : section(metadata, "labels").items()) {
     if (value.is_string()) pod.labels[key] = value.get<std::string>();
   }
@@ -281,9 +304,14 @@ void trim_pod(Json& pod) {
   if (metadata == pod.end()) return;
   keep(*metadata, {"namespace", "name", "uid", "resourceVersion", "creationTimestamp",
                    "deletionTimestamp", "labels", "annotations", "ownerReferences"});
-  if (metadata->is_object() && metadata->contains("annotations")) {
-    keep((*metadata)["annotations"], {config::pause_annotation});
+  if (!metadata->is_object()) return;
+  const auto annotations = metadata->find("annotations");
+  if (annotations == metadata->end() || !annotations->is_object()) return;
+  Json kept = Json::object();
+  for (auto& [key, value] : annotations->items()) {
+    if (is_kept_annotation(key)) kept[key] = std::move(value);
   }
+  *annotations = std::move(kept);
 }
 
 NodeFacts read_node(const Object& object) {

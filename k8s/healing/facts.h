@@ -4,10 +4,12 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "config/annotation_file.h"
 #include "k8s/inject/json_view.h"
 #include "k8s/watch/object.h"
 #include "sidecar/base/clock.h"
@@ -57,8 +59,11 @@ struct PodFacts {
   std::string owner_uid{};
   std::map<std::string, std::string> labels{};
   std::string phase{};
-  bool paused = false;    // by annotation
-  bool deleting = false;  // it has a deletionTimestamp
+  config::Annotations annotations{};    // those of ours, but for the records of the injection
+  std::set<std::string> from_policy{};  // which of them a policy has set
+  bool has_sidecar = false;             // it was injected
+  bool paused = false;                  // by annotation
+  bool deleting = false;                // it has a deletionTimestamp
   bool ready = false;
   std::optional<WallTime> created_at{};
   std::optional<WallTime> ready_since{};  // when the condition Ready became what it is

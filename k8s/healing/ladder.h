@@ -15,6 +15,7 @@ struct PolicyState {
   const PolicyRecord* policy = nullptr;
   int pods = 0;
   int ready = 0;
+  int outdated = 0;
   int open = 0;
   int steps_in_window = 0;
   std::string hold{};   // why nothing may be done; empty: something may

@@ -23,6 +23,12 @@ std::string short_hash(const std::string& text) {
   return digits.data();
 }
 
+bool is_of_injection(const std::string& key) {
+  return std::ranges::any_of(config::annotation_vocabulary(), [&](const auto& entry) {
+    return entry.pod_only && key == std::string(config::annotation_prefix) + entry.name;
+  });
+}
+
 // The same for the same life of a pod, kind of fault and how often it had it before: an Incident
 // whose creation was not answered is found, not made twice.
 std::string incident_name(const PodFacts& pod, FaultKind kind, int before) {
@@ -83,7 +89,14 @@ class NamespacePlanner {
       policy_of_[pod.name] = &*found;
       ++found->pods;
       if (pod.ready) ++found->ready;
+      if (is_outdated(pod, *found->policy, told_by(pod))) ++found->outdated;
     }
+  }
+
+  const ToldSettings* told_by(const PodFacts& pod) const {
+    if (view_.told == nullptr) return nullptr;
+    const auto found = view_.told->find(pod.uid);
+    return found == view_.told->end() ? nullptr : &found->second;
   }
 
   void find_faults() {
@@ -113,9 +126,11 @@ class NamespacePlanner {
     const PolicyRecord& policy = *state.policy;
     PolicyMemory& memory = memory_[policy.name];
     if (!policy.spec.has_drain()) {
-      if (policy.status.disruption_budget().empty()) return;
-      return plan_.actions.push_back(EndDrain{.budget = policy.status.disruption_budget()});
+      if (policy.status.disruption_budget().empty() || memory.drain_ended) return;
+      return plan_.actions.push_back(
+          EndDrain{.policy = policy.name, .budget = policy.status.disruption_budget()});
     }
+    memory.drain_ended = false;
     const bool fresh =
         memory.drain_kept_at && memory.drain_generation == policy.generation &&
         view_.now - *memory.drain_kept_at < std::chrono::milliseconds(drain_keep_again_ms);
@@ -340,8 +355,12 @@ class NamespacePlanner {
     status.set_pods(state.pods);
     status.set_ready_pods(state.ready);
     status.set_open_incidents(state.open);
+    status.set_outdated_pods(state.outdated);
     if (state.policy->spec.has_drain()) {
       status.set_disruption_budget(drain_name(state.policy->name));
+    } else if (!memory_[state.policy->name].drain_ended) {
+      // Whoever forgot it could never take it away.
+      status.set_disruption_budget(state.policy->status.disruption_budget());
     }
     status.set_hold(state.hold.empty() ? state.crowd : state.hold);
     const Duration avoid_for = duration_of(state.policy->spec.avoid_node_for());
@@ -367,6 +386,27 @@ class NamespacePlanner {
 };
 
 }  // namespace
+
+// Values of the injection (the sidecar's image, its resources) are those of the pod's making;
+// others a sidecar may have been told since.
+bool is_outdated(const PodFacts& pod, const PolicyRecord& policy, const ToldSettings* told) {
+  if (!pod.has_sidecar || !policy.values) return false;
+  const config::Annotations& wanted = policy.values->annotations;
+  std::vector<std::string> differing;
+  for (const auto& [key, value] : wanted) {
+    const auto has = pod.annotations.find(key);
+    const bool is_policys = has == pod.annotations.end() || pod.from_policy.contains(key);
+    if (is_policys && (has == pod.annotations.end() || has->second != value)) {
+      differing.push_back(key);
+    }
+  }
+  for (const std::string& key : pod.from_policy) {
+    if (!wanted.contains(key) && pod.annotations.contains(key)) differing.push_back(key);
+  }
+  const bool is_told = told != nullptr && told->all_in_force && told->policy == policy.name &&
+                       told->generation == policy.generation;
+  return !differing.empty() && (!is_told || std::ranges::any_of(differing, is_of_injection));
+}
 
 std::string drain_name(const std::string& policy) { return "remora-" + policy; }
 std::string name_with_hash(const std::string& prefix, const std::string& text) {

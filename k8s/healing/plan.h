@@ -18,6 +18,7 @@
 #include <variant>
 #include <vector>
 
+#include "config/annotations.h"
 #include "k8s/healing/budgets.h"
 #include "k8s/healing/claims.h"
 #include "k8s/healing/facts.h"
@@ -41,6 +42,15 @@ struct PolicyRecord {
   int64_t generation = 0;
   v1alpha1::HealingPolicySpec spec;
   v1alpha1::HealingPolicyStatus status;
+  // What it sets in its pods; absent: it can't be used.
+  std::optional<config::PolicyValues> values{};
+};
+
+// What a sidecar has said of the settings that it was told.
+struct ToldSettings {
+  std::string policy;
+  int64_t generation = 0;
+  bool all_in_force = false;
 };
 
 struct IncidentRecord {
@@ -56,6 +66,7 @@ struct PolicyMemory {
   std::optional<WallTime> sick_until{};     // minHealthyPercent was last not reached
   std::optional<WallTime> drain_kept_at{};  // its PodDisruptionBudget was last written
   int64_t drain_generation = 0;             // from this state of the policy
+  bool drain_ended = false;                 // it is not wanted, and known to be gone
 };
 
 // What a sidecar tells of its own pod.
@@ -92,6 +103,7 @@ struct NamespaceView {
   BudgetRule fleet_budget{};
   std::vector<WallTime> fleet_steps;  // of all namespaces, this one included
   const std::map<std::string, SidecarReport>* reports = nullptr;  // by key; null: none
+  const std::map<std::string, ToldSettings>* told = nullptr;      // by the pod's UID; null: none
   std::string out_of_date;  // why what is seen may be; empty: it isn't
   WallTime now{};
 };
@@ -157,6 +169,7 @@ struct KeepDrain {
   v1alpha1::Selector selector;
 };
 struct EndDrain {
+  std::string policy;
   std::string budget;  // its name
 };
 struct DeleteIncident {
@@ -183,6 +196,10 @@ NamespacePlan plan_namespace(const NamespaceView& view,
 
 // prefix, as far as it fits, and a hash of text: the same in every build and process.
 std::string name_with_hash(const std::string& prefix, const std::string& text);
+
+// Whether the pod has other settings than the policy would give it now. told: by its sidecar; null:
+// it has said nothing.
+bool is_outdated(const PodFacts& pod, const PolicyRecord& policy, const ToldSettings* told);
 
 // Of the PodDisruptionBudget of a policy.
 std::string drain_name(const std::string& policy);

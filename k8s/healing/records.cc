@@ -10,6 +10,7 @@
 #include "k8s/api/pod_event.h"
 #include "k8s/resources/crds.h"
 #include "k8s/resources/message_json.h"
+#include "k8s/resources/settings.h"
 
 namespace remora::k8s {
 namespace {
@@ -54,6 +55,12 @@ Result<PolicyRecord> read_policy(const Json& object) {
   }
   // What we wrote ourselves; what can't be read is written anew.
   if (!read_message(member(object, "status"), policy.status)) policy.status.Clear();
+  PolicySettings settings = read_settings(member(object, "spec"));
+  if (settings.problems.empty()) {
+    policy.values = config::PolicyValues{.policy = policy.name,
+                                         .generation = policy.generation,
+                                         .annotations = std::move(settings.annotations)};
+  }
   return policy;
 }
 
@@ -101,7 +108,7 @@ std::string incident_status_text(const IncidentRecord& incident) {
 
 std::string policy_status_text(const std::string& namespace_name, const UpdatePolicy& update) {
   Json status = write_message(update.status);
-  for (const char* key : {"pods", "readyPods", "openIncidents"}) {
+  for (const char* key : {"pods", "readyPods", "openIncidents", "outdatedPods"}) {
     if (!status.contains(key)) status[key] = 0;
   }
   return Json{{"apiVersion", api_version()},

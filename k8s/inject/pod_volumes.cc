@@ -109,15 +109,21 @@ class VolumePlanner {
     volumes_.sidecar.push_back(mount("remora-store", config::pod_store_dir, false));
   }
 
-  // The kubelet renews it at four fifths of its life.
+  // The kubelet renews the token at four fifths of its life, and the authorities within about a
+  // minute of their change. A pod doesn't wait for them: its annotation has those of now.
   void add_link() {
     if (!plan_.injected.has_link()) return;
     const Json token = {{"serviceAccountToken",
                          {{"audience", config::link_audience},
                           {"expirationSeconds", link_token_life_s},
                           {"path", "token"}}}};
+    const Json authorities = {{"configMap",
+                               {{"name", config::link_authorities_config_map},
+                                {"items", Json::array({{{"key", config::link_authorities_key},
+                                                        {"path", config::link_authorities_key}}})},
+                                {"optional", true}}}};
     volumes_.pod.push_back(
-        {{"name", "remora-link"}, {"projected", {{"sources", Json::array({token})}}}});
+        {{"name", "remora-link"}, {"projected", {{"sources", Json::array({token, authorities})}}}});
     volumes_.sidecar.push_back(mount("remora-link", config::pod_link_dir, true));
   }
 

@@ -265,6 +265,8 @@ class Commands {
                                  "Which one; default: the newest intact one");
     add_order(restored);
     add_order(add(app_, "snapshot", "Take a snapshot of an agent now", order("Snapshot")));
+    add_order(add(app_, "restart", "Stop an agent and start it: its callers wait meanwhile",
+                  order("Restart")));
     const auto add_pause = [this](const char* name, const char* help, bool paused) {
       const Added added = add(app_, name, help, pause(paused));
       CLI::Option* pod = add_name(added, "POD", "Its name");

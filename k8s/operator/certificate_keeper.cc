@@ -146,24 +146,23 @@ void CertificateKeeper::on_config_patched(const ApiReply& reply) {
   end_round({});
 }
 
-std::vector<std::string> CertificateKeeper::wanted_authorities() {
+// Those that replicas may serve certificates of, now and next, and did until a moment ago.
+std::vector<std::string> CertificateKeeper::wanted_authorities() const {
   std::vector<std::string> wanted = authorities_of(identity_);
   const auto add = [&](const std::string& one) {
     if (!one.empty() && std::ranges::find(wanted, one) == wanted.end()) wanted.push_back(one);
   };
   add(served_issuer_);
-  std::erase_if(retired_, [&](const auto& entry) {
-    return loop_.now() - entry.second > std::chrono::milliseconds(bundle_stranger_ms_max);
-  });
-  for (const auto& [authority, since] : retired_) add(authority);
+  constexpr std::chrono::milliseconds kept{bundle_stranger_ms_max};
+  for (const auto& [authority, since] : retired_) {
+    if (loop_.now() - since <= kept) add(authority);
+  }
   return wanted;
 }
 
-// Authorities that replicas may serve certificates of, now and next.
 std::string CertificateKeeper::trusted_pem() const {
   std::string pem;
-  for (const std::string& one : authorities_of(identity_)) pem += one;
-  if (pem.find(served_issuer_) == std::string::npos) pem += served_issuer_;
+  for (const std::string& one : wanted_authorities()) pem += one;
   return pem;
 }
 
@@ -184,6 +183,7 @@ bool CertificateKeeper::serve_when_trusted() {
   tls_ = std::move(*context);
   if (link_context) link_tls_ = std::move(*link_context);
   if (!served_issuer_.empty() && served_issuer_ != issuer) {
+    std::erase_if(retired_, [&](const auto& entry) { return entry.first == served_issuer_; });
     retired_.emplace_back(served_issuer_, loop_.now());
   }
   served_ = identity_.server;

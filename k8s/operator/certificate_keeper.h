@@ -71,7 +71,7 @@ class CertificateKeeper final : public ServedCertificate {
   void note(const Error& error);
   void fail(const Error& error);
   void take_over(WebhookIdentity identity);
-  std::vector<std::string> wanted_authorities();
+  std::vector<std::string> wanted_authorities() const;
   bool serve_when_trusted();
   bool may_serve(const std::string& issuer) const;
   int64_t now_unix_s() const;

@@ -52,6 +52,8 @@ struct Arguments {
   int64_t storm_cool_down_s = 300;
   std::string link_listen;
   std::string link_address;
+  std::string otlp_endpoint;
+  std::string otlp_certificate;
 };
 
 int fail(const Error& error) {
@@ -158,6 +160,9 @@ Result<OperatorOptions> options_of(const Arguments& arguments) {
     return std::unexpected(std::move(link.error()));
   }
   options.certificate_life_s = arguments.certificate_days * day_s;
+  options.traces = {.endpoint = arguments.otlp_endpoint,
+                    .certificate_file = arguments.otlp_certificate,
+                    .service = "remora-operator"};
   return options;
 }
 
@@ -238,6 +243,19 @@ void add_alert_options(CLI::App& command, Arguments& arguments) {
       ->type_name("FILE");
 }
 
+void add_telemetry_options(CLI::App& command, Arguments& arguments) {
+  command
+      .add_option("--otlp-endpoint", arguments.otlp_endpoint,
+                  "Base URL of the OTLP/HTTP receiver to which each Incident is exported as a "
+                  "trace when it ends; default: OTEL_EXPORTER_OTLP_ENDPOINT, else nowhere")
+      ->type_name("URL");
+  command
+      .add_option("--otlp-certificate", arguments.otlp_certificate,
+                  "Authorities that an https:// receiver is checked against; default: "
+                  "OTEL_EXPORTER_OTLP_CERTIFICATE, else the system's")
+      ->type_name("FILE");
+}
+
 }  // namespace
 
 void add_operator_command(CLI::App& app, int& exit_code) {
@@ -295,6 +313,7 @@ void add_operator_command(CLI::App& app, int& exit_code) {
   add_name("--lease", arguments->lease, "Lease by which the replicas elect the one that heals");
   add_budget_options(*command, *arguments);
   add_alert_options(*command, *arguments);
+  add_telemetry_options(*command, *arguments);
   const CLI::App* crds = command->add_subcommand(
       "crds", "Write the CustomResourceDefinitions of remora.dev to standard output");
   command->callback([arguments, crds, &exit_code] {

@@ -26,7 +26,10 @@ Result<std::unique_ptr<Operator>> Operator::create(OperatorOptions options) {
   made->client_ = std::move(*client);
   made->namespaces_ = std::make_unique<Namespaces>(made->loop_, *made->client_, made->failures_);
   if (made->options_.heal) {
-    made->policies_ = std::make_unique<Policies>(made->loop_, *made->client_, made->options_.seed);
+    made->policy_cache_ = std::make_unique<ObjectCache>(
+        made->loop_, *made->client_,
+        CacheOptions{.path = policies_path(), .seed = made->options_.seed + 2});
+    made->policies_ = std::make_unique<Policies>(*made->policy_cache_);
   }
   made->make_webhook();
   made->make_certificate();
@@ -133,13 +136,15 @@ void Operator::make_healing() {
                         .seed = options_.seed};
   leader_ = std::make_unique<Leader>(
       loop_, *client_, std::move(options), [this] { lead(); }, [this] { lost_lead(); });
+  traces_ = otlp::open_exporter(loop_, options_.traces);
   healing_ = std::make_unique<HealingController>(
-      loop_, *client_,
+      loop_, *client_, *policy_cache_,
       HealingOptions{.namespace_budget = options_.namespace_budget,
                      .fleet_budget = options_.fleet_budget,
                      .instance = options_.instance,
                      .may_write = [this] { return leader_->may_write(); },
                      .alerts = alerts_.get(),
+                     .traces = traces_.get(),
                      .seed = options_.seed},
       registry_);
   Gauge& leads = registry_.gauge("remora_operator_leader", "1 when this replica heals.");
@@ -185,8 +190,15 @@ void Operator::make_link() {
       loop_, *client_, *healing_,
       Desk::Options{.leads = [this] { return leader_->leads(); },
                     .trusted_pem = [this] { return certificate_->trusted_pem(); },
+                    .values =
+                        [this](const std::string& namespace_name,
+                               const std::map<std::string, std::string>& labels) {
+                          return values_for(namespace_name, labels);
+                        },
+                    .policies_known = [this] { return policies_->synced(); },
                     .seed = options_.seed},
       registry_);
+  policies_->on_change([this](const std::string& name) { desk_->on_policies_changed(name); });
   leases_ = std::make_unique<IdentityLeases>(
       loop_, *client_,
       IdentityLeaseOptions{.namespace_name = options_.namespace_name,
@@ -205,6 +217,13 @@ void Operator::make_link() {
           .seed = options_.seed},
       registry_);
   desk_->set_catalogue(*catalogue_);
+  authorities_ = std::make_unique<Authorities>(
+      loop_, *client_,
+      Authorities::Options{.may_write = [this] { return leader_->may_write(); },
+                           .trusted_pem = [this] { return certificate_->trusted_pem(); },
+                           .namespaces = [this] { return healing_->namespaces_with_sidecars(); },
+                           .seed = options_.seed + 5},
+      failures_);
   show_agents();
   Gauge& connected =
       registry_.gauge("remora_operator_sidecars", "Sidecars that are connected to this replica.");
@@ -236,9 +255,22 @@ void Operator::show_agents() {
            }});
 }
 
+// Where no policy selects them, sidecars are told so: what one had set goes.
+std::optional<config::PolicyValues> Operator::values_for(
+    const std::string& namespace_name, const std::map<std::string, std::string>& labels) const {
+  const auto policy =
+      policies_->find(namespace_name, config::Annotations(labels.begin(), labels.end()));
+  if (policy == nullptr) return config::PolicyValues{};
+  if (!policy->trouble.empty()) return std::nullopt;
+  return config::PolicyValues{
+      .policy = policy->name, .generation = policy->generation, .annotations = policy->settings};
+}
+
 void Operator::lead() {
   healing_->start();
-  if (catalogue_) catalogue_->start();
+  if (!desk_) return;
+  catalogue_->start();
+  authorities_->start();
 }
 
 // There is a certificate for the first time.
@@ -292,7 +324,7 @@ void Operator::watch_signals() {
 
 int Operator::run() {
   ask_version();
-  if (policies_ != nullptr) policies_->start();
+  if (policy_cache_ != nullptr) policy_cache_->start();
   namespaces_->start([this] {
     namespaces_known_ = true;
     reconciler_->start();

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "config/gateway.h"
+#include "k8s/agents/authorities.h"
 #include "k8s/agents/desk.h"
 #include "k8s/healing/controller.h"
 #include "k8s/lease/leader.h"
@@ -26,6 +27,7 @@
 #include "k8s/webhook/service.h"
 #include "sidecar/net/event_loop.h"
 #include "sidecar/net/resolver.h"
+#include "sidecar/otlp/exporter.h"
 
 namespace remora::k8s {
 
@@ -66,6 +68,7 @@ struct OperatorOptions {
   SocketAddress metrics_listen;
   std::optional<SocketAddress> link_listen;  // only with heal
   std::string link_address;                  // HOST:PORT by which sidecars call it
+  otlp::ExporterSettings traces;
 };
 
 class Operator {
@@ -86,6 +89,8 @@ class Operator {
   Result<void> make_alerts();
   void make_link();
   void show_agents();
+  std::optional<config::PolicyValues> values_for(
+      const std::string& namespace_name, const std::map<std::string, std::string>& labels) const;
   void open_link();
   void lead();
   void lost_lead();
@@ -104,16 +109,19 @@ class Operator {
   std::unique_ptr<ApiClient> client_;
   std::unique_ptr<HttpServer> metrics_server_;
   std::unique_ptr<Namespaces> namespaces_;
-  std::unique_ptr<Policies> policies_;  // with --heal
+  std::unique_ptr<ObjectCache> policy_cache_;  // with --heal; admission and healing share it
+  std::unique_ptr<Policies> policies_;         // the same
   std::unique_ptr<WebhookService> webhook_;
   std::unique_ptr<ServedCertificate> certificate_;
   std::unique_ptr<Reconciler> reconciler_;
   std::unique_ptr<Resolver> resolver_;  // where a receiver of alerts is known by a name
   std::unique_ptr<AlertSender> alerts_;
+  std::unique_ptr<otlp::Exporter> traces_;  // none without a collector
   std::unique_ptr<Leader> leader_;
   std::unique_ptr<HealingController> healing_;  // of the leader only
   std::unique_ptr<IdentityLeases> leases_;      // the same
   std::unique_ptr<Catalogue> catalogue_;        // the same
+  std::unique_ptr<Authorities> authorities_;    // the same
   std::unique_ptr<Desk> desk_;
   std::unique_ptr<link::Server> link_;  // once there is a certificate
   std::unique_ptr<ApiCall> version_call_;

@@ -20,10 +20,11 @@ constexpr int map_entries_max = 64;
 constexpr int text_characters_max = 4096;
 constexpr int short_text_characters_max = 256;
 
-constexpr std::array<PrinterColumn, 6> policy_columns = {{
+constexpr std::array<PrinterColumn, 7> policy_columns = {{
     {"Pods", "integer", ".status.pods"},
     {"Ready", "integer", ".status.readyPods"},
     {"Incidents", "integer", ".status.openIncidents"},
+    {"Outdated", "integer", ".status.outdatedPods"},
     {"Paused", "boolean", ".spec.paused"},
     {"Hold", "string", ".status.hold"},
     {"Age", "date", ".metadata.creationTimestamp"},

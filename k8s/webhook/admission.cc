@@ -47,14 +47,6 @@ std::string display_name(const Json& pod, const std::string& namespace_name) {
   return namespace_name + "/" + (name.empty() ? text_at(metadata, "generateName") + "*" : name);
 }
 
-std::string in_words(const config::Problems& problems) {
-  std::string text;
-  for (const config::Problem& problem : problems) {
-    text.append(text.empty() ? "" : "; ").append(config::format_problem(problem));
-  }
-  return text;
-}
-
 void fill_response(const InjectResult& result, Json& response, AdmissionOutcome& outcome) {
   response["allowed"] = true;
   if (const auto* patch = std::get_if<Patch>(&result)) {
@@ -70,7 +62,7 @@ void fill_response(const InjectResult& result, Json& response, AdmissionOutcome&
   } else {
     // What a pod says must be right: one that starts without what it asked for would be worse.
     outcome.result = "refused";
-    outcome.reason = in_words(std::get<config::Problems>(result));
+    outcome.reason = config::in_words(std::get<config::Problems>(result));
     response["allowed"] = false;
     response["status"] = {
         {"code", unprocessable}, {"reason", "Invalid"}, {"message", "remora: " + outcome.reason}};

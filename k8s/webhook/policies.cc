@@ -13,26 +13,23 @@
 namespace remora::k8s {
 namespace {
 
-std::string list_path() {
-  return "/apis/" + std::string(resource_group) + "/" + std::string(resource_version) +
-         "/healingpolicies";
-}
-
-std::string in_words(const config::Problems& problems) {
-  std::string text;
-  for (const config::Problem& problem : problems) {
-    text.append(text.empty() ? "" : "; ").append(config::format_problem(problem));
-  }
-  return text;
+// Of its specification.
+int64_t generation_of(const Object& policy) {
+  const Json* metadata = find_object(policy.body, "metadata");
+  return metadata == nullptr ? 0 : integer_of(*metadata, "generation").value_or(0);
 }
 
 // Of its status, which is told again and again, only what concerns new pods.
-void trim_policy(Json& policy) {
-  const auto status = policy.find("status");
-  if (status == policy.end()) return;
-  Json kept = Json::object();
-  if (const Json* avoided = find_array(*status, "avoidedNodes")) kept["avoidedNodes"] = *avoided;
-  *status = std::move(kept);
+Json avoided_nodes_of(const Object& policy) {
+  const Json* status = find_object(policy.body, "status");
+  const Json* avoided = status == nullptr ? nullptr : find_array(*status, "avoidedNodes");
+  return avoided == nullptr ? Json() : *avoided;
+}
+
+bool is_same(const ObjectPtr& before, const ObjectPtr& after) {
+  return before != nullptr && after != nullptr && before->uid == after->uid &&
+         generation_of(*before) != 0 && generation_of(*before) == generation_of(*after) &&
+         avoided_nodes_of(*before) == avoided_nodes_of(*after);
 }
 
 std::vector<AvoidedNode> read_avoided(const Json& policy) {
@@ -63,18 +60,23 @@ std::optional<PodPolicy> pod_policy_of(const nlohmann::ordered_json& policy) {
   PolicyDefaults defaults{.name = text_of(*metadata, "name"),
                           .generation = integer_of(*metadata, "generation").value_or(0),
                           .settings = std::move(settings.annotations),
-                          .trouble = in_words(settings.problems)};
+                          .trouble = config::in_words(settings.problems)};
   made.defaults = std::make_shared<const PolicyDefaults>(std::move(defaults));
   return made;
 }
 
-Policies::Policies(Loop& loop, ApiClient& client, uint32_t seed)
-    : cache_(loop, client, {.path = list_path(), .trim = trim_policy, .seed = seed}) {
-  cache_.on_change(
-      [this](const ObjectPtr& before, const ObjectPtr& after) { on_change(before, after); });
+std::string policies_path() {
+  return "/apis/" + std::string(resource_group) + "/" + std::string(resource_version) +
+         "/healingpolicies";
 }
 
-void Policies::on_change(const ObjectPtr& before, const ObjectPtr& after) {
+Policies::Policies(ObjectCache& cache) : cache_(cache) {
+  cache.on_change(
+      [this](const ObjectPtr& before, const ObjectPtr& after) { on_object(before, after); });
+}
+
+void Policies::on_object(const ObjectPtr& before, const ObjectPtr& after) {
+  if (is_same(before, after)) return;
   const Object& object = after != nullptr ? *after : *before;
   auto& here = policies_[object.namespace_name];
   here.erase(object.name);
@@ -89,6 +91,7 @@ void Policies::on_change(const ObjectPtr& before, const ObjectPtr& after) {
     here.emplace(object.name, *std::move(policy));
   }
   if (here.empty()) policies_.erase(object.namespace_name);
+  if (changed_) changed_(object.namespace_name);
 }
 
 const PodPolicy* Policies::first(const std::string& namespace_name,

@@ -1,9 +1,10 @@
-// The settings of all HealingPolicies, for the pods that are made now. A copy of the cluster's,
-// followed by a watch. Each replica of the operator has one, for each answers admissions.
+// The settings of all HealingPolicies, for the pods that are made now and for those that run. Each
+// replica of the operator has one, for each answers admissions.
 //
 // Loop thread only.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -26,14 +27,20 @@ struct PodPolicy {
 // From a HealingPolicy; nothing when it can't be read. Pure.
 std::optional<PodPolicy> pod_policy_of(const nlohmann::ordered_json& policy);
 
+// Of the copy of all HealingPolicies, which whoever wants one shares: /apis/….
+std::string policies_path();
+
 class Policies {
  public:
-  // client must outlive it.
-  Policies(Loop& loop, ApiClient& client, uint32_t seed);
-  void start() { cache_.start(); }
+  // cache must outlive it.
+  explicit Policies(ObjectCache& cache);
   // All are known.
   bool synced() const { return cache_.synced(); }
   const std::string& trouble() const { return cache_.trouble(); }
+  // When what policies of a namespace say has changed; their status is no change.
+  void on_change(std::function<void(const std::string& namespace_name)> changed) {
+    changed_ = std::move(changed);
+  }
 
   // Of the first policy by name that selects a pod with these labels; null: there is none, or it
   // sets nothing.
@@ -46,10 +53,11 @@ class Policies {
  private:
   const PodPolicy* first(const std::string& namespace_name,
                          const config::Annotations& labels) const;
-  void on_change(const ObjectPtr& before, const ObjectPtr& after);
+  void on_object(const ObjectPtr& before, const ObjectPtr& after);
 
+  const ObjectCache& cache_;
   std::map<std::string, std::map<std::string, PodPolicy>> policies_;  // by namespace, by name
-  ObjectCache cache_;
+  std::function<void(const std::string&)> changed_;
 };
 
 }  // namespace remora::k8s

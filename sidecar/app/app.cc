@@ -6,6 +6,7 @@
 
 #include <unistd.h>
 
+#include "sidecar/app/healing_trace.h"
 #include "sidecar/app/next_start.h"
 #include "sidecar/base/memory.h"
 
@@ -27,6 +28,7 @@ Result<std::unique_ptr<App>> App::create(AppConfig config, AppRole role) {
       return std::unexpected(std::move(opened.error()));
     }
   }
+  app->open_traces();
   app->watch_signals();
   app->watch_files();
   return app;
@@ -56,7 +58,7 @@ Result<void> App::make_units() {
                            .on_incident =
                                [this, name = agent.name](const Incident& incident) {
                                  if (tell_incident_) tell_incident_(name, incident);
-                                 if (traces_) traces_->tell(name, incident);
+                                 export_trace(name, incident);
                                }});
     if (!unit) return std::unexpected(std::move(unit.error()));
     units_.push_back(std::move(*unit));
@@ -120,6 +122,19 @@ Result<void> App::open_admin() {
     log_info("listening", {{"listener", "admin"}, {"address", address->to_string()}});
   }
   return {};
+}
+
+void App::open_traces() {
+  const config::Telemetry& telemetry = config_.shared.telemetry();
+  traces_ = otlp::open_exporter(
+      loop_, {.endpoint = telemetry.otlp_endpoint(),
+              .certificate_file = telemetry.otlp_certificate(),
+              .socket_priority = config_.outbound ? config_.outbound->socket_priority : 0});
+}
+
+void App::export_trace(std::string_view agent, const Incident& incident) {
+  if (traces_ == nullptr || incident.status != IncidentStatus::kClosed) return;
+  traces_->send(healing_trace(incident, agent));
 }
 
 void App::watch_signals() {
@@ -287,7 +302,10 @@ void App::take(AppConfig fresh) {
         waiting.append(waiting.empty() ? "" : ", ").append(key);
     }
   }
+  const bool other_traces = fresh.shared.telemetry().SerializeAsString() !=
+                            config_.shared.telemetry().SerializeAsString();
   config_ = std::move(fresh);
+  if (other_traces) open_traces();
   for (size_t i = 0; i < units_.size(); ++i) units_[i]->reload(config_.agents[i].config);
   set_log_level(log_level_of(config_.shared));
   role_.leave_delay = config::to_duration(config_.shared.inbound().timeouts().drain_delay());

@@ -15,9 +15,9 @@
 #include "sidecar/admin/server.h"
 #include "sidecar/app/agent_unit.h"
 #include "sidecar/app/gateways.h"
-#include "sidecar/app/trace_sender.h"
 #include "sidecar/net/event_loop.h"
 #include "sidecar/net/file_watch.h"
+#include "sidecar/otlp/exporter.h"
 #include "sidecar/proxy/outbound.h"
 
 namespace remora {
@@ -26,8 +26,9 @@ namespace remora {
 struct AppLink {
   std::string host;
   uint16_t port = 0;
-  std::string trusted_pem;
-  std::string claim;  // of the store; empty: the store goes with the pod
+  std::string trusted_pem;   // as of the injection
+  std::string trusted_file;  // as of now, once the kubelet has brought it
+  std::string claim;         // of the store; empty: the store goes with the pod
   std::string token_file;
   bool is_redirected = false;  // the pod's traffic is: ours must be told from it
 };
@@ -107,6 +108,9 @@ class App {
   void when_drained(Task done);
   // Takes the configuration as it is now, or says why not and keeps the last good one.
   void reload();
+  // The same, but nothing is done where nothing has changed.
+  void reload_if_changed();
+  const AdminConfig& reloads() const { return reloads_; }
 
  private:
   App(AppConfig config, AppRole role);
@@ -115,13 +119,14 @@ class App {
   Result<void> open_outbound();
   Result<void> open_gateways();
   Result<void> open_admin();
+  void open_traces();
+  void export_trace(std::string_view agent, const Incident& incident);
   AdminSource admin_source();
   AdminStatus status() const;
   void list_incidents(AdminDone done) const;
   void take_snapshot(std::string_view agent, AdminDone done);
   void watch_signals();
   void watch_files();
-  void reload_if_changed();
   void take(AppConfig fresh);
   void refuse_reload(const std::string& why);
   void on_drained();
@@ -160,7 +165,7 @@ class App {
   const MonotonicTime began_at_ = loop_.clock().now();
   MetricRegistry registry_;
   AppMetrics metrics_{registry_, REMORA_VERSION};
-  std::unique_ptr<TraceSender> traces_ = open_trace_sender(loop_);  // none without a collector
+  std::unique_ptr<otlp::Exporter> traces_;  // none without a collector
   std::vector<std::unique_ptr<AgentUnit>> units_;
   std::unique_ptr<InboundCapture> capture_;
   std::unique_ptr<OutboundServer> outbound_;

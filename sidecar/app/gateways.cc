@@ -1,11 +1,10 @@
 #include "sidecar/app/gateways.h"
 
-#include <array>
-#include <cstdlib>
 #include <utility>
 
 #include "config/gateway.h"
 #include "config/read_file.h"
+#include "config/system_certificates.h"
 #include "filters/authority/authority.h"
 #include "filters/observe/observe.h"
 #include "sidecar/base/log.h"
@@ -15,23 +14,17 @@
 namespace remora {
 namespace {
 
-// All authorities of a distribution take about 0.3 MiB.
-constexpr size_t certificates_bytes_max = 8 << 20;
 // Below what servers usually allow (60 s and more), so that a call rarely meets one that is
 // closing.
 constexpr Duration kIdleTimeout = std::chrono::seconds(30);
 // A model may think for minutes before its first byte, and its client decides how long it waits.
 constexpr Duration kCallerIdleTimeout = std::chrono::minutes(10);
 
-constexpr std::array<const char*, 4> certificate_files = {
-    "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem",
-    "/etc/ssl/ca-bundle.pem"};
-
 Result<std::shared_ptr<const TlsContext>> client_tls(const config::Outbound& outbound) {
   const bool is_own = !outbound.trusted_certificates().empty();
   Result<std::string> pem =
-      is_own ? config::read_file(outbound.trusted_certificates(), certificates_bytes_max)
-             : system_certificates();
+      is_own ? config::read_file(outbound.trusted_certificates(), config::certificates_bytes_max)
+             : config::system_certificates();
   if (!pem) return std::unexpected(std::move(pem.error()).with_context("outbound.gateways"));
   Result<std::shared_ptr<const TlsContext>> context = make_tls_client_context(*pem);
   if (!context)
@@ -159,21 +152,6 @@ Result<std::unique_ptr<Gateways>> Gateways::open(EventLoop& loop, MetricRegistry
     return std::unexpected(std::move(opened.error()));
   }
   return all;
-}
-
-Result<std::string> system_certificates() {
-  if (const char* const own = std::getenv("SSL_CERT_FILE"); own != nullptr) {
-    return config::read_file(own, certificates_bytes_max);
-  }
-  std::string places;
-  for (const char* const file : certificate_files) {
-    Result<std::string> pem = config::read_file(file, certificates_bytes_max);
-    if (pem || pem.error().code != ErrorCode::kNotFound) return pem;
-    places.append(places.empty() ? "" : ", ").append(file);
-  }
-  return make_error(ErrorCode::kNotFound, ErrorSource::kConfig,
-                    "no trusted certificates at " + places +
-                        "; set SSL_CERT_FILE or outbound.trustedCertificates");
 }
 
 }  // namespace remora

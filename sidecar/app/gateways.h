@@ -29,8 +29,4 @@ class Gateways {
   virtual void collect_metrics() = 0;
 };
 
-// The file of the authorities that the system trusts: $SSL_CERT_FILE, else where distributions keep
-// it. kNotFound names the places.
-Result<std::string> system_certificates();
-
 }  // namespace remora

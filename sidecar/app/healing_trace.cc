@@ -1,60 +1,33 @@
 #include "sidecar/app/healing_trace.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
-
-#include <fmt/format.h>
 
 #include "sidecar/heal/decide.h"
 
 namespace remora {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 constexpr size_t trace_id_digits = 32;
 constexpr size_t span_id_digits = 16;
 constexpr size_t version_digits = 2;
-constexpr int span_kind_internal = 1;
-constexpr int status_ok = 1;
-constexpr int status_error = 2;
 constexpr std::string_view zeros = "00000000000000000000000000000000";
-
-uint64_t hash_of(std::string_view text, uint64_t seed) {
-  uint64_t hash = 0xcbf29ce484222325 ^ seed;
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
-  return hash;
-}
-
-std::string span_id_of(const Incident& incident, std::string_view part) {
-  return fmt::format("{:016x}", hash_of(incident.id, hash_of(part, 0)) | 1);
-}
-
-std::string trace_id_of(const Incident& incident) {
-  return fmt::format("{:016x}{:016x}", hash_of(incident.id, 1), hash_of(incident.id, 2) | 1);
-}
 
 bool is_hex(std::string_view text) {
   return std::ranges::all_of(
       text, [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
 }
 
-Json attribute(std::string_view key, std::string_view value) {
-  return {{"key", key}, {"value", {{"stringValue", value}}}};
+otlp::Span span(const Incident& incident, const char* name, int64_t from_ns, int64_t to_ns) {
+  return {.trace_id = otlp::trace_id_of(incident.id),
+          .span_id = otlp::span_id_of(incident.id, name),
+          .name = name,
+          .from_unix_ns = from_ns,
+          .to_unix_ns = to_ns};
 }
 
-Json span(const Incident& incident, std::string_view name, int64_t from_ns, int64_t to_ns) {
-  return {{"traceId", trace_id_of(incident)},
-          {"spanId", span_id_of(incident, name)},
-          {"name", name},
-          {"kind", span_kind_internal},
-          {"startTimeUnixNano", std::to_string(from_ns)},
-          {"endTimeUnixNano", std::to_string(std::max(from_ns, to_ns))}};
-}
-
-Json links_of(const Incident& incident) {
+std::vector<otlp::Link> links_of(const Incident& incident) {
   constexpr std::string_view mark = "traceparent ";
-  Json links = Json::array();
+  std::vector<otlp::Link> links;
   for (const std::string& request : incident.requests_in_flight) {
     const size_t at = request.rfind(mark);
     if (at == std::string::npos || links.size() >= trace_links_max) continue;
@@ -62,39 +35,32 @@ Json links_of(const Incident& incident) {
         parse_traceparent(std::string_view(request).substr(at + mark.size()));
     if (parent.trace_id.empty()) continue;
     // One that was under way when its connection broke is there twice.
-    const auto is_it = [&](const Json& link) { return link.at("spanId") == parent.span_id; };
-    if (std::ranges::any_of(links, is_it)) continue;
-    links.push_back({{"traceId", parent.trace_id},
-                     {"spanId", parent.span_id},
-                     {"attributes", {attribute("remora.request", request.substr(0, at))}}});
+    if (std::ranges::find(links, parent.span_id, &otlp::Link::span_id) != links.end()) continue;
+    links.push_back({.trace_id = parent.trace_id,
+                     .span_id = parent.span_id,
+                     .attributes = {{"remora.request", request.substr(0, at)}}});
   }
   return links;
 }
 
-Json steps_of(const Incident& incident) {
-  Json events = Json::array();
-  for (const IncidentStep& step : incident.steps) {
-    events.push_back(
-        {{"timeUnixNano", std::to_string(step.intent_at_unix_ns)},
-         {"name", heal_action_name(step.action)},
-         {"attributes",
-          {attribute("remora.reason", step.reason), attribute("remora.outcome", step.outcome)}}});
-  }
-  return events;
-}
-
-Json root_of(const Incident& incident, std::string_view agent) {
-  const int64_t end_ns = std::max({incident.closed_at_unix_ns, incident.ready_at_unix_ns});
-  Json root = span(incident, "heal", incident.began_at_unix_ns, end_ns);
-  root["attributes"] = {
-      attribute("remora.agent", agent), attribute("remora.fault", fault_kind_name(incident.fault)),
-      attribute("remora.incident", incident.id), attribute("remora.summary", incident.summary),
-      attribute("remora.outcome", closed_reason_name(incident.closed_reason))};
+otlp::Span root_of(const Incident& incident, std::string_view agent) {
+  const int64_t end_ns = std::max(incident.closed_at_unix_ns, incident.ready_at_unix_ns);
+  otlp::Span root = span(incident, otlp::heal_span, incident.began_at_unix_ns, end_ns);
+  root.attributes = {{"remora.agent", std::string(agent)},
+                     {"remora.fault", std::string(fault_kind_name(incident.fault))},
+                     {"remora.incident", incident.id},
+                     {"remora.summary", incident.summary},
+                     {"remora.outcome", std::string(closed_reason_name(incident.closed_reason))}};
   const bool well = incident.closed_reason == ClosedReason::kRecovered;
-  root["status"] = {{"code", well ? status_ok : status_error}};
-  if (!well) root["status"]["message"] = incident.summary;
-  root["links"] = links_of(incident);
-  root["events"] = steps_of(incident);
+  root.status = well ? otlp::SpanStatus::kOk : otlp::SpanStatus::kError;
+  if (!well) root.status_message = incident.summary;
+  root.links = links_of(incident);
+  for (const IncidentStep& step : incident.steps) {
+    root.events.push_back(
+        {.at_unix_ns = step.intent_at_unix_ns,
+         .name = std::string(heal_action_name(step.action)),
+         .attributes = {{"remora.reason", step.reason}, {"remora.outcome", step.outcome}}});
+  }
   return root;
 }
 
@@ -116,27 +82,18 @@ TraceParent parse_traceparent(std::string_view value) {
   return {.trace_id = std::string(trace), .span_id = std::string(parent)};
 }
 
-std::string healing_trace(const Incident& incident, std::string_view agent,
-                          const TraceResource& resource) {
-  Json spans = Json::array({root_of(incident, agent)});
+std::vector<otlp::Span> healing_trace(const Incident& incident, std::string_view agent) {
+  std::vector<otlp::Span> spans = {root_of(incident, agent)};
   const auto child = [&](const char* name, int64_t from_ns, int64_t to_ns) {
     if (from_ns == 0 || to_ns == 0) return;
-    Json part = span(incident, name, from_ns, to_ns);
-    part["parentSpanId"] = span_id_of(incident, "heal");
-    spans.push_back(std::move(part));
+    spans.push_back(span(incident, name, from_ns, to_ns));
+    spans.back().parent_span_id = spans.front().span_id;
   };
   child("detect", incident.began_at_unix_ns, incident.detected_at_unix_ns);
   child("decide", incident.detected_at_unix_ns, incident.decided_at_unix_ns);
   child("act", incident.decided_at_unix_ns, incident.acted_at_unix_ns);
   child("ready", incident.acted_at_unix_ns, incident.ready_at_unix_ns);
-  Json attributes = Json::array();
-  for (const auto& [key, value] : resource) attributes.push_back(attribute(key, value));
-  const Json scope = {{"name", "remora"}, {"version", REMORA_VERSION}};
-  const Json scoped = {{"scope", scope}, {"spans", std::move(spans)}};
-  const Json of_resource = {{"resource", {{"attributes", std::move(attributes)}}},
-                            {"scopeSpans", Json::array({scoped})}};
-  return Json{{"resourceSpans", Json::array({of_resource})}}.dump(-1, ' ', false,
-                                                                  Json::error_handler_t::replace);
+  return spans;
 }
 
 }  // namespace remora

@@ -5,21 +5,17 @@
 #pragma once
 
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "sidecar/heal/incident.h"
+#include "sidecar/otlp/traces.h"
 
 namespace remora {
 
 inline constexpr size_t trace_links_max = 32;
 
-// Of the process, as OTEL_RESOURCE_ATTRIBUTES has them: {"k8s.pod.name", "agent-0"}.
-using TraceResource = std::vector<std::pair<std::string, std::string>>;
-
-// The body of an OTLP/HTTP request in its JSON form. The incident is closed.
-std::string healing_trace(const Incident& incident, std::string_view agent,
-                          const TraceResource& resource);
+// The incident is closed. The first span is the incident's.
+std::vector<otlp::Span> healing_trace(const Incident& incident, std::string_view agent);
 
 struct TraceParent {
   std::string trace_id;  // 32 digits

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "config/pod.h"
+#include "config/read_file.h"
 #include "sidecar/app/link_report.h"
 #include "sidecar/base/log.h"
 #include "sidecar/heal/durable_file.h"
@@ -14,7 +15,6 @@
 namespace remora {
 namespace {
 
-constexpr std::string_view authorities_file = "operator-ca.pem";
 constexpr size_t authorities_bytes_max = 64 * 1024;
 
 std::string environment(const char* name) {
@@ -35,14 +35,15 @@ struct OperatorLink::Read {
   std::vector<link::v1::IncidentReport> reports;  // closed and not settled
   bool has_open = false;
   bool has_more = false;
-  std::string authorities;
 };
 
-OperatorLink::OperatorLink(App& app, const AppLink& settings)
+OperatorLink::OperatorLink(App& app, const AppLink& settings, TakePolicy take_policy)
     : app_(app),
       loop_(app.loop()),
       pod_uid_(environment("REMORA_POD_UID")),
+      take_policy_(std::move(take_policy)),
       trusted_pem_(settings.trusted_pem),
+      trusted_file_(settings.trusted_file),
       client_(app.event_loop(),
               {.host = settings.host,
                .port = settings.port,
@@ -80,8 +81,18 @@ OperatorLink::Agent* OperatorLink::find(std::string_view name) {
   return found == agents_.end() ? nullptr : &found->second;
 }
 
-// Either is enough: the injection's may be of an authority that is gone, the other of a namesake.
-std::string OperatorLink::trusted() const { return trusted_pem_ + "\n" + learned_pem_; }
+// The newest word, and it alone: an authority that was taken away is not believed any more. What
+// the kubelet has brought since the operator last spoke is newer than that; the injection's is the
+// oldest.
+std::string OperatorLink::trusted() {
+  Result<std::string> mounted = config::read_file(trusted_file_, authorities_bytes_max);
+  if (mounted && !mounted->empty() && *mounted != mounted_pem_) {
+    mounted_pem_ = std::move(*mounted);
+    learned_pem_.clear();
+  }
+  if (!learned_pem_.empty()) return learned_pem_;
+  return mounted_pem_.empty() ? trusted_pem_ : mounted_pem_;
+}
 
 void OperatorLink::read_store(Agent& agent) {
   const std::string name = agent.unit->name();
@@ -94,7 +105,6 @@ void OperatorLink::read_store(Agent& agent) {
     read.mark = ReportMark::parse(contents(store, report_mark_file, report_mark_bytes_max));
     read.requests =
         RequestRecord::parse(contents(store, request_record_file, request_record_bytes_max));
-    read.authorities = contents(store, authorities_file, authorities_bytes_max);
     const Result<IncidentListing> listing = list_incidents(store);
     if (listing) {
       const auto& all = listing->incidents;
@@ -121,7 +131,6 @@ void OperatorLink::on_read(const std::string& name, Read read) {
     agent.mark = std::move(read.mark);
     agent.requests = std::move(read.requests);
     agent.requests.close_left_open();
-    if (learned_pem_.empty()) learned_pem_ = std::move(read.authorities);
   }
   agent.has_more = read.has_more;
   for (link::v1::IncidentReport& report : read.reports) {
@@ -199,6 +208,8 @@ void OperatorLink::on_message(const link::v1::OperatorMessage& message) {
       return on_command(message.command());
     case link::v1::OperatorMessage::kLease:
       return on_lease(message.lease());
+    case link::v1::OperatorMessage::kSettings:
+      return on_settings(message.settings());
     case link::v1::OperatorMessage::MESSAGE_NOT_SET:
       return;  // of a later version
   }
@@ -206,9 +217,28 @@ void OperatorLink::on_message(const link::v1::OperatorMessage& message) {
 
 void OperatorLink::on_welcome(const link::v1::Welcome& welcome) {
   const std::string& told = welcome.trusted_pem();
-  if (told.empty() || told.size() > authorities_bytes_max || told == learned_pem_) return;
-  learned_pem_ = told;
-  for (const auto& [name, agent] : agents_) save(agent, authorities_file, told, {});
+  if (!told.empty() && told.size() <= authorities_bytes_max) learned_pem_ = told;
+}
+
+void OperatorLink::on_settings(const link::v1::Settings& settings) {
+  config::PolicyValues fresh{.policy = settings.policy(), .generation = settings.generation()};
+  size_t bytes = 0;
+  for (const auto& [key, value] : settings.annotations()) {
+    bytes += key.size() + value.size();
+    fresh.annotations.emplace(key, value);
+  }
+  const std::string problem = bytes > config::annotations_bytes_max
+                                  ? "they are larger than annotations may be"
+                                  : take_policy_(std::move(fresh));
+  log_info(
+      "policy_settings",
+      {{"policy", settings.policy()}, {"generation", settings.generation()}, {"problem", problem}});
+  link::v1::SidecarMessage message;
+  link::v1::SettingsReport& report = *message.mutable_settings();
+  report.set_policy(settings.policy());
+  report.set_generation(settings.generation());
+  report.set_problem(link_text(problem));
+  client_.send(message);
 }
 
 void OperatorLink::pump(Agent& agent) {

@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "config/annotations.h"
 #include "k8s/link/client.h"
 #include "sidecar/app/app.h"
 #include "sidecar/app/report_mark.h"
@@ -32,8 +33,10 @@ inline constexpr int reports_read_again_ms = 5'000;
 
 class OperatorLink {
  public:
+  // Puts the policy's settings in force; why not, or not all of them.
+  using TakePolicy = std::function<std::string(config::PolicyValues)>;
   // app must outlive it.
-  OperatorLink(App& app, const AppLink& settings);
+  OperatorLink(App& app, const AppLink& settings, TakePolicy take_policy);
   ~OperatorLink();
   OperatorLink(const OperatorLink&) = delete;
   OperatorLink& operator=(const OperatorLink&) = delete;
@@ -67,7 +70,8 @@ class OperatorLink {
   void tell_snapshots(Agent& agent);
   void on_acknowledged(const link::v1::Acknowledgement& word);
   void on_welcome(const link::v1::Welcome& welcome);
-  std::string trusted() const;
+  void on_settings(const link::v1::Settings& settings);
+  std::string trusted();
 
   // Requests (operator_link_requests.cc).
   void on_command(const link::v1::Command& command);
@@ -80,8 +84,11 @@ class OperatorLink {
   App& app_;
   Loop& loop_;
   const std::string pod_uid_;
-  const std::string trusted_pem_;        // of the injection
-  std::string learned_pem_;              // from the operator since
+  TakePolicy take_policy_;
+  const std::string trusted_pem_;  // of the injection
+  const std::string trusted_file_;
+  std::string mounted_pem_;              // what it held last
+  std::string learned_pem_;              // from the operator since then
   std::map<std::string, Agent> agents_;  // by container
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   Subscription answer_limit_;

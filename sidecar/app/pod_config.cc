@@ -13,12 +13,14 @@
 #include "config/read_file.h"
 #include "config/scalar.h"
 #include "sidecar/app/command.h"
+#include "sidecar/app/policy_values.h"
 #include "sidecar/net/tcp.h"
 
 namespace remora {
 namespace {
 
 constexpr std::string_view annotations_name = "annotations";
+constexpr std::string_view policy_file_name = "policy.json";
 
 // Ports, and the probes that the kubelet would make, unless an annotation or the file has others.
 void add_what_was_injected(const config::InjectedAgent& injected, std::string_view restart_policy,
@@ -88,6 +90,7 @@ void set_link(const config::Injected& injected, AppConfig& config) {
   config.link = AppLink{.host = address.substr(0, colon),
                         .port = static_cast<uint16_t>(*port),
                         .trusted_pem = injected.link().trusted_pem(),
+                        .trusted_file = std::string(config::pod_link_authorities),
                         .claim = injected.link().claim(),
                         .token_file = std::string(config::pod_link_token),
                         .is_redirected = injected.interception().mode() == "transparent"};
@@ -99,19 +102,13 @@ Result<void> check_names(const config::Annotations& annotations, const config::I
   for (const config::InjectedAgent& agent : injected.agents()) agents.push_back(agent.name());
   const config::Problems problems = config::check_annotation_names(annotations, agents);
   if (problems.empty()) return {};
-  std::string message;
-  for (const config::Problem& problem : problems) {
-    message.append(message.empty() ? "" : "; ").append(config::format_problem(problem));
-  }
-  return make_error(ErrorCode::kInvalidArgument, ErrorSource::kConfig, std::move(message));
+  return make_error(ErrorCode::kInvalidArgument, ErrorSource::kConfig, config::in_words(problems));
 }
 
-Result<AppConfig> load_from(const PodSources& sources) {
-  const Result<config::Annotations> annotations =
-      config::load_annotation_file(sources.info_dir + "/" + std::string(annotations_name));
-  if (!annotations) return std::unexpected(annotations.error());
-  const auto injected_text = annotations->find(config::injected_annotation);
-  if (injected_text == annotations->end()) {
+// annotations: as they hold, a policy's included.
+Result<AppConfig> load_with(const PodSources& sources, const config::Annotations& annotations) {
+  const auto injected_text = annotations.find(config::injected_annotation);
+  if (injected_text == annotations.end()) {
     return make_error(ErrorCode::kInvalidArgument, ErrorSource::kConfig,
                       sources.info_dir + "/annotations: no " +
                           std::string(config::injected_annotation) +
@@ -119,13 +116,13 @@ Result<AppConfig> load_from(const PodSources& sources) {
   }
   Result<config::Injected> injected = config::parse_injected(injected_text->second);
   if (!injected) return std::unexpected(std::move(injected.error()));
-  if (Result<void> known = check_names(*annotations, *injected); !known) {
+  if (Result<void> known = check_names(annotations, *injected); !known) {
     return std::unexpected(std::move(known.error()));
   }
   std::optional<AppConfig> all;
   for (const config::InjectedAgent& agent : injected->agents()) {
     std::vector<config::Override> overrides =
-        config::annotation_overrides(*annotations, agent.name());
+        config::annotation_overrides(annotations, agent.name());
     // What a policy sets is a default, and of two defaults the first holds.
     const auto own = std::ranges::stable_partition(overrides, &config::Override::is_default);
     std::vector<config::Override> of_pod = config::pod_overrides(*injected, agent);
@@ -154,6 +151,14 @@ Result<AppConfig> load_from(const PodSources& sources) {
                     std::string(config::injected_annotation) + " names no agent");
 }
 
+Result<AppConfig> load_from(const PodSources& sources) {
+  const Result<config::Annotations> annotations =
+      config::load_annotation_file(sources.info_dir + "/" + std::string(annotations_name));
+  if (!annotations) return std::unexpected(annotations.error());
+  return load_with(
+      sources, sources.policy ? config::with_policy(*annotations, *sources.policy) : *annotations);
+}
+
 // Of this pod, and gone with it; nothing where there is no such place. Beside the admin socket: a
 // directory that is the sidecar's own and outlives its container.
 std::string last_good_dir() {
@@ -168,15 +173,24 @@ std::string last_good_dir() {
 
 // By rename, so that a sidecar that dies here leaves the one from before. Without fsync: it is for
 // a container that is started again, not for a node that loses power.
+void write_file(const std::string& to, const std::string& text) {
+  const std::string beside = to + ".new";
+  std::ofstream file(beside, std::ios::binary | std::ios::trunc);
+  file << text;
+  file.close();
+  if (file.good()) static_cast<void>(std::rename(beside.c_str(), to.c_str()));
+}
+
 void copy_file(const std::string& from, const std::string& to, size_t bytes_max) {
   const Result<std::string> text = config::read_file(from, bytes_max);
   const Result<std::string> there = config::read_file(to, bytes_max);
   if (!text || (there && *there == *text)) return;
-  const std::string beside = to + ".new";
-  std::ofstream file(beside, std::ios::binary | std::ios::trunc);
-  file << *text;
-  file.close();
-  if (file.good()) static_cast<void>(std::rename(beside.c_str(), to.c_str()));
+  write_file(to, *text);
+}
+
+std::string policy_file() {
+  const std::string dir = last_good_dir();
+  return dir.empty() ? dir : dir + "/" + std::string(policy_file_name);
 }
 
 PodSources kept_in(const std::string& dir, const PodSources& sources) {
@@ -186,9 +200,13 @@ PodSources kept_in(const std::string& dir, const PodSources& sources) {
   return kept;
 }
 
+bool make_last_good_dir(const std::string& dir) {
+  return !dir.empty() && (::mkdir(dir.c_str(), 0700) == 0 || errno == EEXIST);
+}
+
 void keep(const PodSources& sources) {
   const std::string dir = last_good_dir();
-  if (dir.empty() || (::mkdir(dir.c_str(), 0700) != 0 && errno != EEXIST)) return;
+  if (!make_last_good_dir(dir)) return;
   const PodSources kept = kept_in(dir, sources);
   copy_file(sources.info_dir + "/" + std::string(annotations_name),
             dir + "/" + std::string(annotations_name), config::annotation_file_bytes_max);
@@ -209,10 +227,26 @@ Result<AppConfig> load_pod_or_last_good(const PodSources& sources) {
   Result<AppConfig> config = load_pod(sources);
   const std::string dir = last_good_dir();
   if (config || dir.empty()) return config;
-  Result<AppConfig> kept = load_from(kept_in(dir, sources));
+  PodSources last_good = kept_in(dir, sources);
+  Result<AppConfig> kept = load_from(last_good);
+  // The kept copy was good with the policy of its own time, which may be another.
+  if (!kept && last_good.policy) {
+    last_good.policy.reset();
+    kept = load_from(last_good);
+  }
   if (!kept) return config;
   kept->refused = config.error().message;
   return kept;
+}
+
+std::optional<config::PolicyValues> kept_policy_values() {
+  const Result<std::string> text = config::read_file(policy_file(), config::annotations_bytes_max);
+  return text ? parse_policy_values(*text) : std::nullopt;
+}
+
+// As keep() does, and for the same reason.
+void keep_policy_values(const config::PolicyValues& settings) {
+  if (make_last_good_dir(last_good_dir())) write_file(policy_file(), policy_values_text(settings));
 }
 
 }  // namespace remora

@@ -2,17 +2,13 @@
 
 #include <nlohmann/json.hpp>
 
+#include "sidecar/app/json_member.h"
 #include "sidecar/heal/incident.h"
 
 namespace remora {
 namespace {
 
 using Json = nlohmann::json;
-
-std::string text_at(const Json& json, const char* key) {
-  const auto found = json.find(key);
-  return found != json.end() && found->is_string() ? found->get<std::string>() : std::string();
-}
 
 }  // namespace
 

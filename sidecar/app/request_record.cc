@@ -4,15 +4,12 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "sidecar/app/json_member.h"
+
 namespace remora {
 namespace {
 
 using Json = nlohmann::json;
-
-std::string text_at(const Json& json, const char* key) {
-  const auto found = json.find(key);
-  return found != json.end() && found->is_string() ? found->get<std::string>() : std::string();
-}
 
 bool flag_at(const Json& json, const char* key) {
   const auto found = json.find(key);

@@ -30,6 +30,7 @@ struct SidecarArguments {
   std::string proxy_port;
   std::string health_listen;
   std::string operator_token;
+  std::string operator_ca;
 };
 
 std::vector<config::Override> overrides_of(const SidecarArguments& arguments) {
@@ -63,19 +64,39 @@ Result<AppConfig> load_plain(const SidecarArguments& arguments) {
   return config;
 }
 
-PodSources pod_sources(const SidecarArguments& arguments) {
+// What the operator has told of the pod's policy; read at each reload.
+using ToldPolicy = std::shared_ptr<std::optional<config::PolicyValues>>;
+
+PodSources pod_sources(const SidecarArguments& arguments, const ToldPolicy& told) {
   return {.info_dir = arguments.pod_info,
           .config_file = arguments.config_file,
-          .overrides = overrides_of(arguments)};
+          .overrides = overrides_of(arguments),
+          .policy = *told};
 }
 
-Result<AppConfig> load(const SidecarArguments& arguments) {
-  return arguments.pod_info.empty() ? load_plain(arguments) : load_pod(pod_sources(arguments));
-}
-
-Result<AppConfig> load_first(const SidecarArguments& arguments) {
+Result<AppConfig> load(const SidecarArguments& arguments, const ToldPolicy& told) {
   return arguments.pod_info.empty() ? load_plain(arguments)
-                                    : load_pod_or_last_good(pod_sources(arguments));
+                                    : load_pod(pod_sources(arguments, told));
+}
+
+Result<AppConfig> load_first(const SidecarArguments& arguments, const ToldPolicy& told) {
+  return arguments.pod_info.empty() ? load_plain(arguments)
+                                    : load_pod_or_last_good(pod_sources(arguments, told));
+}
+
+// Puts them in force; why not, or not all of them. Those that are refused leave the ones before.
+std::string take_policy(App& app, const ToldPolicy& told, config::PolicyValues fresh) {
+  std::optional<config::PolicyValues> before = *told;
+  *told = std::move(fresh);
+  app.reload_if_changed();
+  const AdminConfig& reloads = app.reloads();
+  if (!reloads.refused.empty()) {
+    *told = std::move(before);
+    return reloads.refused;
+  }
+  if (*told != before) keep_policy_values(**told);
+  return reloads.for_next_start.empty() ? std::string()
+                                        : "from the next start on: " + reloads.for_next_start;
 }
 
 AgentWorld make_pod_agent(Loop& loop, const AppAgent& agent) {
@@ -88,7 +109,8 @@ AgentWorld make_pod_agent(Loop& loop, const AppAgent& agent) {
 }
 
 int run(const SidecarArguments& arguments) {
-  Result<AppConfig> config = load_first(arguments);
+  const auto told = std::make_shared<std::optional<config::PolicyValues>>(kept_policy_values());
+  Result<AppConfig> config = load_first(arguments, told);
   if (!config) return report_failure(config.error(), exit_usage);
   Result<SocketAddress> health = parse_socket_address(arguments.health_listen);
   if (!health) {
@@ -96,7 +118,7 @@ int run(const SidecarArguments& arguments) {
   }
   AppRole role;
   role.make_world = make_pod_agent;
-  role.reload = [arguments] { return load(arguments); };
+  role.reload = [arguments, told] { return load(arguments, told); };
   // Nobody sends signals into a pod. `remora run` leaves it to SIGHUP: there somebody edits.
   if (!arguments.pod_info.empty()) {
     role.watched_files.push_back(arguments.pod_info + "/annotations");
@@ -105,6 +127,7 @@ int run(const SidecarArguments& arguments) {
   role.stays = true;
   std::optional<AppLink> link = config->link;
   if (link && !arguments.operator_token.empty()) link->token_file = arguments.operator_token;
+  if (link && !arguments.operator_ca.empty()) link->trusted_file = arguments.operator_ca;
   const bool tells_events = !arguments.pod_info.empty() && config->shared.pod().events();
   role.leave_delay = config::to_duration(config->shared.inbound().timeouts().drain_delay());
   Result<std::unique_ptr<App>> app = App::create(std::move(*config), std::move(role));
@@ -117,7 +140,10 @@ int run(const SidecarArguments& arguments) {
   // The operator tells the pod's Events, too.
   std::unique_ptr<PodEvents> events =
       tells_events && !link ? open_pod_events((*app)->loop()) : nullptr;
-  auto operator_link = link ? std::make_unique<OperatorLink>(**app, *link) : nullptr;
+  const auto take = [&app, told](config::PolicyValues fresh) {
+    return take_policy(**app, told, std::move(fresh));
+  };
+  auto operator_link = link ? std::make_unique<OperatorLink>(**app, *link, take) : nullptr;
   (*app)->tell_incidents([&](std::string_view agent, const Incident& incident) {
     if (events) events->tell(agent, incident);
     if (operator_link) operator_link->tell(agent, incident);
@@ -155,6 +181,9 @@ void add_sidecar_command(CLI::App& app, int& exit_code) {
   command->add_option("--operator-token", arguments->operator_token,
                       "File with the token for the operator; default: the one that the injection "
                       "has mounted");
+  command->add_option("--operator-ca", arguments->operator_ca,
+                      "File with the authorities that the operator's certificate is checked "
+                      "against; default: the one that the injection has mounted");
   command
       ->add_option("--health-listen", arguments->health_listen,
                    "ADDRESS:PORT for the kubelet's probes and hooks")

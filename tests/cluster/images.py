@@ -118,6 +118,7 @@ def with_files(name, source, place, base):
 
 AGENTS = layout.REPOSITORY / "tests/agents"
 MCP_PACKAGES = "mcp==1.30.0\n"
+OTLP_PACKAGES = "opentelemetry-proto==1.27.0\n"
 
 
 def locking_agent():
@@ -133,6 +134,11 @@ def locking_agent():
 def mcp_server():
     """Python and the SDK of the Model Context Protocol."""
     return python_packages("mcp-packages", MCP_PACKAGES)
+
+
+def otlp_receiver():
+    """Python and OpenTelemetry's own schema of OTLP."""
+    return python_packages("otlp-packages", OTLP_PACKAGES)
 
 
 PAUSE = Recipe("pause", _make_pause, (PAUSE_SOURCE,), {"Entrypoint": ["/pause"], "User": "65535:65535"})

@@ -66,6 +66,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (const std::string& message : whole) check_message(message);
   check_message(std::string(bytes));
   static_cast<void>(link::judge_review(bytes));
+  static_cast<void>(k8s::claim_uid_of(bytes));
   const std::string text(bytes);
   if (link::decoded_message(link::encoded_message(text)) != text) std::abort();
   static_cast<void>(link::decoded_message(text));

@@ -212,7 +212,8 @@ class FakeApiServer:
                 return status(409, "AlreadyExists", "already exists")
             return 201, self.store.put(plural, thing)
         if content_type == "application/apply-patch+yaml" and not sub and key not in things:
-            if not self.rights.allow("POST", path.rsplit("/", 1)[0]):
+            # Whoever applies what isn't there creates it, by that name.
+            if not self.rights.allow("POST", path):
                 return status(403, "Forbidden", "forbidden")
             return 201, self.store.put(plural, json.loads(body))
         if key not in things:
@@ -235,8 +236,11 @@ class FakeApiServer:
         if method == "PUT":
             return 200, self.store.put(plural, wanted)
         assert content_type in ("application/merge-patch+json", "application/apply-patch+yaml")
-        patch = {"status": wanted.get("status")} if sub == "status" else wanted
-        new = merged(old, patch)
+        if sub == "status" and content_type == "application/apply-patch+yaml":
+            # One manager's: what it names no more is gone.
+            new = old | {"status": wanted["status"]}
+        else:
+            new = merged(old, {"status": wanted.get("status")} if sub == "status" else wanted)
         return 200, old if new == old else self.store.put(plural, new)
 
     def _review(self, spec):

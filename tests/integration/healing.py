@@ -1,6 +1,7 @@
 """What the tests of healing share: `remora operator --heal` against a FakeApiServer, and the objects that it
 looks at."""
 
+import pathlib
 import time
 
 import pytest
@@ -14,15 +15,27 @@ HEALED_WAIT_S = 20
 
 
 class Healer(Operator):
+    """link_port: where it hears sidecars; None: nowhere."""
+
+    link_port = None
+
     def command(self, *options):
+        link = ["--link-listen", f"127.0.0.1:{self.link_port}"] if self.link_port else []
         return [binary(), "operator", "--heal", "--kubeconfig", self.api.kubeconfig,
                 "--namespace", "remora-system", "--image", "remora:test",
                 "--tls-dir", self.directory, "--listen", "127.0.0.1:0",
-                "--metrics-listen", "127.0.0.1:0", *map(str, options)]
+                "--metrics-listen", "127.0.0.1:0", *link, *map(str, options)]
+
+    def use_certificate(self, key, certificate):
+        """One that is its own authority, as cert-manager mounts it."""
+        for name, source in (("tls.crt", certificate), ("tls.key", key), ("ca.crt", certificate)):
+            (pathlib.Path(self.directory) / name).write_bytes(source.read_bytes())
 
     def lead(self, *options):
         self.launch(*options)
         self.wait_log("leading", wait_s=TAKEN_OVER_WAIT_S)
+        if self.link_port:
+            self.wait_log("listening", listener="link")
         return self
 
     @property
@@ -48,9 +61,8 @@ def make_healer(tmp_path, api):
     def make(name="operator"):
         directory = tmp_path / name
         directory.mkdir(exist_ok=True)
-        (directory / "tls.crt").write_bytes(api.certificate.read_bytes())
-        (directory / "tls.key").write_bytes(api.key.read_bytes())
         made.append(Healer(directory, api))
+        made[-1].use_certificate(api.key, api.certificate)
         return made[-1]
 
     yield make
@@ -63,8 +75,9 @@ def remora(make_healer):
     return make_healer()
 
 
-def policy(**spec):
-    return {"metadata": {"name": "agents", "namespace": "default", "generation": 1},
+def policy(generation=1, **spec):
+    """generation: as the API server counts it, one more with each change of the specification."""
+    return {"metadata": {"name": "agents", "namespace": "default", "generation": generation},
             "spec": {"selector": {"matchLabels": {"app": "agent"}}, "stableAfter": "1s"} | spec}
 
 

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 
-from remora import Remora, binary, free_port
+from remora import Remora, UnixConnection, binary, free_port
 from runtime import Runtime
 
 
@@ -78,6 +78,20 @@ class PodSidecar(Remora):
 
     def socket(self):
         return os.path.join(self.own, "admin.sock")
+
+    def ask_admin(self, path):
+        """The text of the answer."""
+        connection = UnixConnection(self.socket())
+        connection.request("GET", path)
+        reply = connection.getresponse()
+        body = reply.read().decode()
+        connection.close()
+        assert reply.status == 200, body
+        return body
+
+    def in_force(self):
+        """The configuration."""
+        return json.loads(self.ask_admin("/config?format=json"))
 
     def command(self, options=()):
         words = [binary(), "sidecar", "--pod-info", self.info.path, "--state", self.state,

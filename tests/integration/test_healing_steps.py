@@ -176,6 +176,36 @@ def test_policy_keeps_a_disruption_budget_that_never_protects_pods_that_are_not_
              HEALED_WAIT_S)
 
 
+def test_a_disruption_budget_that_could_not_be_deleted_is_not_forgotten(make_healer, remora, api):
+    budget = "/apis/policy/v1/namespaces/default/poddisruptionbudgets/remora-agents"
+    api.put("healingpolicies", policy(drain={"minAvailable": "50%"}))
+    remora.lead()
+
+    def kept():
+        return api.get("healingpolicies", "default", "agents").get("status", {}).get(
+            "disruptionBudget")
+
+    wait_for(lambda: kept() == "remora-agents", "the status", HEALED_WAIT_S)
+    api.refusals[budget] = 500
+    old = api.get("healingpolicies", "default", "agents")
+    api.put("healingpolicies", policy(stepTimeout="77s") | {"status": old["status"]})
+
+    def refused():
+        return [each for each in api.requests if each == ("DELETE", budget, 500)]
+
+    wait_for(lambda: len(refused()) >= 2, "two vain deletions", HEALED_WAIT_S)
+    assert kept() == "remora-agents"
+    # Nor by the next process.
+    remora.stop()
+    make_healer("second").lead()
+    before = len(refused())
+    wait_for(lambda: len(refused()) > before, "another vain deletion", HEALED_WAIT_S)
+    del api.refusals[budget]
+    wait_for(lambda: api.get("poddisruptionbudgets", "default", "remora-agents") is None, "its end",
+             HEALED_WAIT_S)
+    wait_for(lambda: kept() is None, "the status", HEALED_WAIT_S)
+
+
 def test_healing_uses_every_right_that_it_has_and_no_other(make_healer, api):
     bad_rollout(api)
     api.put("healingpolicies", policy(

@@ -2,79 +2,49 @@
 Events, also after the operator was away; and what is asked of an agent in its AgentSnapshot is done
 once. Pods have no right on the API: a token says which pod a sidecar may speak for."""
 
+import json
 import os
 import secrets
 import time
 
 import pytest
-from fake_api_server import FakeApiServer
+from fake_api_server import identity
+from fake_rbac import LINK, Rights
+from healing import api as heal_api
+from healing import make_healer, policy, reasons  # noqa: F401
+from healing import pod as pod_object
 from link_peers import GrpcSidecar, messages, rush
-from operator_program import Operator
-from pod import PodSidecar
-from remora import binary, free_port, wait_for
+from pod import PodSidecar, Volume
+from remora import free_port, wait_for
 
 KEPT_WAIT_S = 40
-TAKEN_OVER_WAIT_S = 40
-
-
-class LinkOperator(Operator):
-    def __init__(self, directory, api):
-        super().__init__(directory, api)
-        self.link_port = free_port()
-
-    def command(self, *options):
-        return [binary(), "operator", "--heal", "--kubeconfig", self.api.kubeconfig,
-                "--namespace", "remora-system", "--image", "remora:test",
-                "--tls-dir", self.directory, "--listen", "127.0.0.1:0",
-                "--metrics-listen", "127.0.0.1:0",
-                "--link-listen", f"127.0.0.1:{self.link_port}", *map(str, options)]
-
-    def lead(self):
-        self.launch()
-        self.wait_log("leading", wait_s=TAKEN_OVER_WAIT_S)
-        self.wait_log("listening", listener="link")
-        return self
 
 
 @pytest.fixture
-def api(tmp_path):
-    fake = FakeApiServer(tmp_path).start()
-    fake.put("namespaces", {"metadata": {"name": "default"}})
-    fake.put("nodes", {"metadata": {"name": "n1"}, "status": {"conditions": [
-        {"type": "Ready", "status": "True"}]}})
-    put_pod(fake, "a")
-    fake.sidecars["token-a"] = ("default", "a", "uid-a")
-    yield fake
-    fake.stop()
+def api(heal_api):
+    """With pod a, and no policy."""
+    heal_api.remove("healingpolicies", "default", "agents")
+    put_pod(heal_api, "a")
+    heal_api.sidecars["token-a"] = ("default", "a", "uid-a")
+    return heal_api
 
 
-def put_pod(api, name, ready=True):
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    api.put("pods", {
-        "metadata": {"name": name, "namespace": "default", "uid": f"uid-{name}",
-                     "labels": {"app": "agent"}, "creationTimestamp": stamp},
-        "spec": {"nodeName": "n1"},
-        "status": {"phase": "Running",
-                   "conditions": [{"type": "Ready", "status": str(ready),
-                                   "lastTransitionTime": stamp}]}})
+def put_pod(api, name, ready=True, **annotations):
+    thing = pod_object(name, ready=ready)
+    thing["metadata"] |= {"uid": f"uid-{name}", "ownerReferences": [], "annotations": {
+        f"remora.dev/{key.replace('_', '-')}": text for key, text in annotations.items()}}
+    thing["spec"]["initContainers"] = [{"name": "remora"}]
+    api.put("pods", thing)
 
 
 @pytest.fixture
-def make_operator(tmp_path, api):
-    made = []
-
+def make_operator(make_healer):
     def make(name="operator"):
-        directory = tmp_path / name
-        directory.mkdir(exist_ok=True)
-        for file, source in (("tls.crt", api.certificate), ("tls.key", api.key),
-                             ("ca.crt", api.certificate)):
-            (directory / file).write_bytes(source.read_bytes())
-        made.append(LinkOperator(directory, api))
-        return made[-1]
+        made = make_healer(name)
+        made.link_port = free_port()
+        return made
 
-    yield make
-    for each in made:
-        each.clean_up()
+    return make
 
 
 @pytest.fixture
@@ -92,6 +62,7 @@ def pod(tmp_path, api, remora, request):
     one.agents[0]["name"] = f"agent-{os.getpid()}-{secrets.token_hex(3)}"
     one.injected = {"link": {"address": f"127.0.0.1:{remora.link_port}",
                              "trustedPem": api.certificate.read_text()}}
+    one.authorities = Volume(directory / "authorities")
     one.token = directory / "token"
     one.token.write_text("token-a\n")
     one.annotate(app_port=str(one.app_port))
@@ -103,7 +74,9 @@ def pod(tmp_path, api, remora, request):
 def start(pod):
     if not pod.runtimes:
         pod.run_agent()
-    pod.launch([f"--operator-token={pod.token}"], env={"REMORA_POD_UID": "uid-a"})
+    pod.launch([f"--operator-token={pod.token}",
+                f"--operator-ca={os.path.join(pod.authorities.path, 'ca.crt')}"],
+               env={"REMORA_POD_UID": "uid-a"})
     pod.wait_log("agent_up")
     pod.port = pod.inbound_port
     return pod
@@ -130,11 +103,6 @@ def healed(api, count=1):
 
     wait_for(all_told, f"{count} healings in Incidents", KEPT_WAIT_S)
     return api.all("incidents")
-
-
-def reasons(api):
-    return sorted(event["reason"] for event in api.all("events")
-                  if event["reason"] != "RemoraMissing")
 
 
 def agent_snapshot(api, pod):
@@ -170,7 +138,7 @@ def test_crash_that_the_pod_heals_is_one_incident_with_its_times_and_events(remo
     assert abs(parts - told["recoveryMilliseconds"]) <= 4
     assert [step["action"] for step in told["steps"]] == ["restart"]
     assert "signal 9" in told["summary"]
-    wait_for(lambda: reasons(api) == ["RemoraFoundFault", "RemoraHealed"], "the Events")
+    wait_for(lambda: sorted(reasons(api)) == ["RemoraFoundFault", "RemoraHealed"], "the Events")
     event = next(each for each in api.all("events") if each["reason"] == "RemoraHealed")
     assert event["involvedObject"]["uid"] == "uid-a"
     assert event["related"]["name"] == incident["metadata"]["name"]
@@ -203,9 +171,7 @@ def test_what_happened_while_the_operator_was_away_is_told_once(make_operator, r
 
 
 def test_sidecar_that_gave_up_is_the_clusters_to_heal(remora, api, pod):
-    api.put("healingpolicies", {"metadata": {"name": "agents", "namespace": "default",
-                                             "generation": 1},
-                                "spec": {"selector": {"matchLabels": {"app": "agent"}}}})
+    api.put("healingpolicies", policy())
     pod.configure("healing:\n  ladders:\n    - {fault: crash, steps: [give_up]}\n")
     pod.annotate(app_port=str(pod.app_port), config_map="c")
     start_connected(pod, remora)
@@ -249,6 +215,30 @@ def test_snapshot_and_restore_on_request(remora, api, pod):
     wrong = ask(api, pod, "r3", "Restore", snapshot="99999999-00000000")
     assert wrong["state"] == "Failed" and "99999999" in wrong["message"]
     wait_for(lambda: pod.get("/ok").status == 200, "the agent, as it was")
+
+
+def test_the_catalogue_of_a_claims_snapshots_is_the_claims(remora, api, pod):
+    """Kubernetes then takes it away with the claim."""
+    api.put("persistentvolumeclaims", {"metadata": {"name": "data", "namespace": "default",
+                                                    "uid": "uid-data"}})
+    pod.injected["link"]["claim"] = "data"
+    pod.annotate(app_port=str(pod.app_port))
+    start_connected(pod, remora)
+
+    def catalogue():
+        return api.get("agentsnapshots", "default", f"data.{pod.agents[0]['name']}")
+
+    wait_for(catalogue, "the agent's catalogue", KEPT_WAIT_S)
+    owner, = catalogue()["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["name"], owner["uid"]) == ("PersistentVolumeClaim", "data",
+                                                            "uid-data")
+    # Gone with its claim, and the sidecar is there still: it is made anew for the next one.
+    api.put("persistentvolumeclaims", {"metadata": {"name": "data", "namespace": "default",
+                                                    "uid": "uid-data-2"}})
+    api.remove("agentsnapshots", "default", f"data.{pod.agents[0]['name']}")
+    wait_for(catalogue, "the next claim's catalogue", KEPT_WAIT_S)
+    assert catalogue()["metadata"]["ownerReferences"][0]["uid"] == "uid-data-2"
+    wait_for(lambda: Rights(LINK).granted <= api.rights.used, "all rights used")
     assert [request for request in api.requests if request[2] == 403] == []
 
 
@@ -280,6 +270,117 @@ def test_drain_on_request(remora, api, pod):
     assert done["state"] == "Done", done
 
 
+# --- whom the sidecar believes ---------------------------------------------------------------------
+def authorities(api):
+    """What the operator keeps for the pods of the namespace."""
+    kept = api.get("configmaps", "default", "remora-link-ca")
+    return kept["data"]["ca.crt"] if kept else None
+
+
+def test_a_sidecar_that_was_away_during_a_change_of_authority_comes_back(
+        make_operator, remora, api, pod, tmp_path):
+    start_connected(pod, remora)
+    wait_for(lambda: authorities(api) == api.certificate.read_text(), "the authorities", KEPT_WAIT_S)
+    remora.stop()
+    pod.wait_log("operator_not_reached")
+    (tmp_path / "other").mkdir()
+    key, certificate = identity(tmp_path / "other")
+    second = make_operator("second")
+    second.link_port = remora.link_port
+    second.use_certificate(key, certificate)
+    second.lead()
+    wait_for(lambda: authorities(api) == certificate.read_text(), "the new authorities", KEPT_WAIT_S)
+    wait_for(lambda: any("certificate" in line["reason"] for line in pod.log("operator_not_reached")),
+             "the sidecar's refusal", KEPT_WAIT_S)
+    assert len(pod.log("operator_connected")) == 1
+    # As the kubelet does.
+    pod.authorities.publish({"ca.crt": authorities(api)})
+    pod.wait_log("operator_connected", count=2, wait_s=KEPT_WAIT_S)
+
+
+def test_an_authority_that_was_taken_away_is_believed_no_more(make_operator, remora, api, pod,
+                                                              tmp_path):
+    """What was injected, or told, is older than what the kubelet has brought since."""
+    (tmp_path / "other").mkdir()
+    _, certificate = identity(tmp_path / "other")
+    pod.authorities.publish({"ca.crt": certificate.read_text()})
+    remora.lead()
+    start(pod)
+    assert "certificate" in pod.wait_log("operator_not_reached", wait_s=KEPT_WAIT_S)["reason"]
+    pod.authorities.publish({"ca.crt": api.certificate.read_text()})
+    pod.wait_log("operator_connected", wait_s=KEPT_WAIT_S)
+
+
+def test_authorities_of_others_in_the_config_map_are_put_right(make_operator, remora, api):
+    api.put("configmaps", {"metadata": {"name": "remora-link-ca", "namespace": "default"},
+                           "data": {"ca.crt": "of somebody else"}})
+    remora.lead()
+    wait_for(lambda: authorities(api) == api.certificate.read_text(), "the authorities", KEPT_WAIT_S)
+    assert api.get("configmaps", "remora-system", "remora-link-ca") is None
+
+
+# --- a policy's settings ---------------------------------------------------------------------------
+def hang_window(pod):
+    return pod.in_force()["detection"]["hangWindow"]
+
+
+def set_policy(api, generation, **sidecar):
+    api.put("healingpolicies", policy(generation, sidecar=sidecar))
+
+
+def outdated(api):
+    return api.get("healingpolicies", "default", "agents").get("status", {}).get("outdatedPods")
+
+
+def settings_in_force(pod):
+    return [(line["generation"], line["problem"]) for line in pod.log("policy_settings")]
+
+
+def test_a_policys_changed_settings_reach_a_running_pod(remora, api, pod):
+    made_with = json.dumps({"name": "agents", "generation": 1, "settings": ["hang-window"]})
+    put_pod(api, "a", hang_window="45s", policy=made_with)
+    pod.annotate(app_port=str(pod.app_port), hang_window="45s", policy=made_with)
+    set_policy(api, 1, detection={"hangWindow": "45s"})
+    start_connected(pod, remora)
+    wait_for(lambda: settings_in_force(pod) == [(1, "")], "what was there already")
+    wait_for(lambda: outdated(api) == 0, "nobody is behind")
+    set_policy(api, 2, detection={"hangWindow": "55s"}, healing={"stableAfter": "70s"})
+    wait_for(lambda: settings_in_force(pod)[-1:] == [(2, "")], "the new settings")
+    pod.wait_log("reloaded")
+    assert hang_window(pod) == "55s"
+    wait_for(lambda: outdated(api) == 0, "nobody is behind")
+    # Also after the sidecar's container was restarted, before the operator says so again.
+    remora.stop()
+    pod.stop()
+    start(pod)
+    assert hang_window(pod) == "55s"
+    # What the pod says itself wins.
+    pod.annotate(app_port=str(pod.app_port), hang_window="10s")
+    pod.wait_log("reloaded")
+    assert hang_window(pod) == "10s"
+
+
+def test_a_policy_that_goes_takes_its_settings_with_it(remora, api, pod):
+    set_policy(api, 1, detection={"hangWindow": "45s"})
+    start_connected(pod, remora)
+    wait_for(lambda: settings_in_force(pod) == [(1, "")], "the settings")
+    assert hang_window(pod) == "45s"
+    api.remove("healingpolicies", "default", "agents")
+    wait_for(lambda: settings_in_force(pod)[-1:] == [(0, "")], "their end")
+    assert hang_window(pod) == "30s"
+
+
+def test_settings_that_a_running_pod_cannot_take_are_told_and_counted(remora, api, pod):
+    set_policy(api, 1, snapshots={"keepLast": 3})
+    start_connected(pod, remora)
+    wait_for(lambda: settings_in_force(pod), "the answer")
+    assert "snapshots.keepLast" in settings_in_force(pod)[-1][1]
+    wait_for(lambda: outdated(api) == 1, "the pod is counted", KEPT_WAIT_S)
+    assert "snapshots.keepLast" in remora.wait_log("settings_not_in_force")["reason"]
+    # The last good ones stay.
+    assert pod.get("/ok").status == 200
+
+
 # --- whose word it is ------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def pb(tmp_path_factory):
@@ -301,6 +402,7 @@ def test_grpcs_own_client_speaks_for_the_pod_of_its_token_and_no_other(remora, a
     with GrpcSidecar(pb, remora.link_port, api.certificate, "token-b") as peer:
         peer.say(hello=pb.Hello(version="1", agents=[pb.AgentInfo(container="agent")]))
         assert "BEGIN CERTIFICATE" in peer.hear().welcome.trusted_pem
+        assert peer.hear().settings.policy == "", "no policy selects it"
         peer.say(incident=report(pb))
         word = peer.hear().acknowledgement
         assert word.id == report(pb).id and word.outcome == "recovered"

@@ -6,7 +6,7 @@ import pytest
 
 from http1 import ask
 from pod import PodSidecar
-from remora import UnixConnection, free_port, run_cli, wait_for
+from remora import free_port, run_cli, wait_for
 
 
 @pytest.fixture
@@ -18,20 +18,6 @@ def pod(tmp_path, request):
     request.node.add_report_section("call", "sidecar's log", log)
 
 
-def ask_admin(pod, path):
-    connection = UnixConnection(pod.socket())
-    connection.request("GET", path)
-    reply = connection.getresponse()
-    body = reply.read().decode()
-    connection.close()
-    assert reply.status == 200, body
-    return body
-
-
-def in_force(pod):
-    return json.loads(ask_admin(pod, "/config?format=json"))
-
-
 def status_text(pod):
     done = run_cli("status", "--admin", pod.socket())
     assert done.returncode in (0, 1), done.stderr
@@ -39,7 +25,7 @@ def status_text(pod):
 
 
 def metric(pod, name, labels=""):
-    lines = ask_admin(pod, "/metrics").splitlines()
+    lines = pod.ask_admin("/metrics").splitlines()
     return float(next(line for line in lines if line.startswith(f"{name}{labels} ")).split()[-1])
 
 
@@ -56,8 +42,8 @@ def test_changed_annotation_is_in_force_without_a_restart(pod):
     pid = pod.process.pid
     pod.annotate(hang_window="34s")
     pod.wait_log("reloaded")
-    assert in_force(pod)["detection"]["hangWindow"] == "34s"
-    assert in_force(pod)["inbound"]["hold"]["wait"] == "1m", "one that is gone has its default"
+    assert pod.in_force()["detection"]["hangWindow"] == "34s"
+    assert pod.in_force()["inbound"]["hold"]["wait"] == "1m", "one that is gone has its default"
     assert pod.process.pid == pid and pod.process.poll() is None
     assert pod.get("/ok").status == 200
     assert len(pod.journal("start")) == 1, "the agent was left alone"
@@ -70,9 +56,9 @@ def test_settings_of_a_policy_are_below_the_config_map_and_above_the_defaults(po
         {"name": "agents", "generation": 1,
          "settings": ["hang-window", "hold-wait", "drain-delay"]}))
     start(pod)
-    assert in_force(pod)["detection"]["hangWindow"] == "10s"
-    assert in_force(pod)["inbound"]["hold"]["wait"] == "9s"
-    assert in_force(pod)["inbound"]["timeouts"]["drainDelay"] == "0s", "a pod's default is 5s"
+    assert pod.in_force()["detection"]["hangWindow"] == "10s"
+    assert pod.in_force()["inbound"]["hold"]["wait"] == "9s"
+    assert pod.in_force()["inbound"]["timeouts"]["drainDelay"] == "0s", "a pod's default is 5s"
 
 
 @pytest.mark.parametrize("bad, named", [({"hang_windw": "1s"}, "remora.dev/hang-window"),
@@ -84,7 +70,7 @@ def test_bad_annotation_leaves_the_last_good_one_and_says_so(pod, bad, named):
     pod.annotate(**bad)
     refused = pod.wait_log("reload_refused")
     assert named in refused["reason"]
-    assert in_force(pod)["detection"]["hangWindow"] == "12s"
+    assert pod.in_force()["detection"]["hangWindow"] == "12s"
     assert metric(pod, "remora_config_last_reload_good") == 0
     assert "the last good one" in status_text(pod) and named in status_text(pod)
     pod.annotate(hang_window="13s")
@@ -118,13 +104,13 @@ def test_changed_config_map_is_in_force_and_a_bad_one_is_not(pod):
     start(pod)
     pod.configure("detection: {hangWindow: 34s}\n")
     pod.wait_log("reloaded")
-    assert in_force(pod)["detection"]["hangWindow"] == "34s"
+    assert pod.in_force()["detection"]["hangWindow"] == "34s"
     pod.configure("detection: {hangWindw: 1s}\n")
     assert "hangWindw" in pod.wait_log("reload_refused")["reason"]
-    assert in_force(pod)["detection"]["hangWindow"] == "34s"
+    assert pod.in_force()["detection"]["hangWindow"] == "34s"
     pod.annotate(hang_window="56s")
     pod.wait_log("reload_refused", count=2)
-    assert in_force(pod)["detection"]["hangWindow"] == "34s", "all or nothing"
+    assert pod.in_force()["detection"]["hangWindow"] == "34s", "all or nothing"
 
 
 def test_what_a_running_sidecar_cant_take_is_named(pod):
@@ -146,7 +132,7 @@ def test_sidecar_that_is_started_again_beside_a_bad_annotation_uses_the_last_goo
     pod.wait()
     pod.start()
     assert pod.get("/ok").status == 200
-    assert in_force(pod)["detection"]["hangWindow"] == "12s"
+    assert pod.in_force()["detection"]["hangWindow"] == "12s"
     assert "remora.dev/hang-window" in pod.log("reload_refused")[0]["reason"]
     pod.annotate(hang_window="13s")
     pod.wait_log("reloaded")

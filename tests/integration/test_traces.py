@@ -60,6 +60,11 @@ def collector():
     made.stop()
 
 
+def settings(port):
+    """As a pod has them by annotation or policy."""
+    return {"telemetry": {"otlpEndpoint": f"http://127.0.0.1:{port}"}}
+
+
 def environment(port):
     return os.environ | {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
                          "OTEL_SERVICE_NAME": "shop",
@@ -141,6 +146,23 @@ def test_what_the_collector_refuses_is_dropped_and_told(remora, collector):
 def kill_agent_again(remora):
     os.kill(remora.agent_pid(), signal.SIGKILL)
     remora.wait_incident("crash", count=2)
+
+
+def test_a_setting_names_the_collector_and_wins_over_the_environment(remora, collector):
+    remora.start_ready(config=settings(collector.port), env=environment(free_port()))
+    kill_agent(remora)
+    assert "heal" in collector.spans()
+    assert collector.bodies[0][0] == "/v1/traces"
+
+
+def test_a_collector_that_is_named_later_gets_what_happens_then(remora, collector):
+    remora.start_ready(config={})
+    kill_agent(remora)
+    remora.write_config(settings(collector.port))
+    remora.signal(signal.SIGHUP)
+    remora.wait_log("reloaded")
+    kill_agent_again(remora)
+    assert len(collector.spans()) == 5
 
 
 def test_an_endpoint_that_cant_be_used_is_told_and_nothing_else_suffers(remora):

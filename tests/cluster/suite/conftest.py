@@ -107,6 +107,12 @@ def mcp_image(own_cluster_or_none):
 
 
 @pytest.fixture(scope="session")
+def otlp_image(own_cluster_or_none):
+    """Python with opentelemetry-proto."""
+    return image_for_tests(own_cluster_or_none, "REMORA_TEST_OTLP_IMAGE", images.otlp_receiver)
+
+
+@pytest.fixture(scope="session")
 def remora_image(own_cluster_or_none):
     """The product's image: REMORA_IMAGE, or the archive that ./dev image leaves."""
     if name := os.environ.get("REMORA_IMAGE"):

@@ -292,10 +292,10 @@ TEST(EveryKeyTest, HasALine) {
            key.starts_with("pod.") || key == "inbound.timeouts.drainDelay";
   });
   // Read by app.cc and snapshots.cc themselves.
-  EXPECT_THAT(missing,
-              testing::UnorderedElementsAre("healing.alert.exec", "snapshots.interval",
-                                            "snapshots.keepLast", "snapshots.exclude",
-                                            "snapshots.stopMax", "admin.socket", "admin.listen"));
+  EXPECT_THAT(missing, testing::UnorderedElementsAre(
+                           "healing.alert.exec", "snapshots.interval", "snapshots.keepLast",
+                           "snapshots.exclude", "snapshots.stopMax", "admin.socket", "admin.listen",
+                           "telemetry.otlpEndpoint", "telemetry.otlpCertificate"));
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// A healing as an OpenTelemetry trace, and where it is sent.
+// A healing as an OpenTelemetry trace.
 #include "sidecar/app/healing_trace.h"
 
 #include <nlohmann/json.hpp>
@@ -7,13 +7,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "sidecar/app/trace_sender.h"
-
 namespace remora {
 namespace {
 
 using Json = nlohmann::json;
-using testing::HasSubstr;
 
 constexpr const char* parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -35,7 +32,8 @@ Incident incident() {
 }
 
 Json spans_of(const Incident& incident) {
-  const Json trace = Json::parse(healing_trace(incident, "main", {{"service.name", "shop"}}));
+  const Json trace = Json::parse(
+      otlp::export_request({{"service.name", "shop"}}, healing_trace(incident, "main")));
   return trace["resourceSpans"][0]["scopeSpans"][0]["spans"];
 }
 
@@ -90,27 +88,6 @@ TEST(TraceParentTest, OnlyWhatTheStandardAllowsIsTaken) {
         "00-" + none + good.substr(35), good.substr(0, 36) + none.substr(0, 16) + "-01",
         "00-4BF92F3577B34DA6A3CE929D0E0E4736" + good.substr(35), std::string(55, 'x')}) {
     EXPECT_EQ(parse_traceparent(bad).trace_id, "") << bad;
-  }
-}
-
-TEST(TraceEndpointTest, UrlsAreRead) {
-  const auto plain = parse_trace_endpoint("http://collector.obs:4318/v1/traces");
-  ASSERT_TRUE(plain.has_value()) << plain.error().message;
-  EXPECT_EQ(plain->host, "collector.obs");
-  EXPECT_EQ(plain->port, 4318);
-  EXPECT_EQ(plain->path, "/v1/traces");
-  EXPECT_FALSE(plain->tls);
-  const auto v6 = parse_trace_endpoint("https://[::1]:443");
-  ASSERT_TRUE(v6.has_value()) << v6.error().message;
-  EXPECT_EQ(v6->host, "::1");
-  EXPECT_EQ(v6->path, "/");
-  EXPECT_TRUE(v6->tls);
-  EXPECT_EQ(parse_trace_endpoint("http://h/x")->port, 4318);
-  for (const char* bad : {"", "grpc://h:4317", "h:4318", "http://", "http://u@h/", "http://h:0/",
-                          "http://h:port/", "http://h:99999/"}) {
-    const auto refused = parse_trace_endpoint(bad);
-    ASSERT_FALSE(refused.has_value()) << bad;
-    EXPECT_THAT(refused.error().message, HasSubstr("http://HOST:4318")) << bad;
   }
 }
 

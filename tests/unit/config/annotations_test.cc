@@ -399,5 +399,28 @@ TEST(InjectedTest, IsTheGroundBelowFileAndAnnotations) {
   EXPECT_EQ(to_duration(config.detection().hang_window()), std::chrono::minutes(1));
 }
 
+TEST(PolicyValuesTest, ReplaceWhatAPolicyHadSetAndNothingElse) {
+  const Annotations pod = {
+      {"remora.dev/hang-window", "40s"},
+      {"remora.dev/hold-wait", "9s"},
+      {"remora.dev/policy",
+       R"({"name":"p","generation":1,"settings":["hang-window","stable-after"]})"},
+      {"remora.dev/stable-after", "1m"}};
+  const Annotations now = with_policy(
+      pod, {.policy = "p",
+            .generation = 2,
+            .annotations = {{"remora.dev/hang-window", "45s"}, {"remora.dev/hold-wait", "1s"}}});
+  EXPECT_EQ(now.at("remora.dev/hang-window"), "45s");
+  EXPECT_EQ(now.at("remora.dev/hold-wait"), "9s") << "the pod's own";
+  EXPECT_FALSE(now.contains("remora.dev/stable-after"));
+  const AppliedPolicy applied = applied_policy(now);
+  EXPECT_EQ(applied.generation(), 2);
+  ASSERT_EQ(applied.settings_size(), 1);
+  EXPECT_EQ(applied.settings(0), "hang-window");
+  // No policy any more.
+  const Annotations left = with_policy(now, {});
+  EXPECT_EQ(left, (Annotations{{"remora.dev/hold-wait", "9s"}}));
+}
+
 }  // namespace
 }  // namespace remora::config

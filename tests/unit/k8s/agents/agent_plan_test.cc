@@ -85,9 +85,16 @@ TEST(AgentPlanTest, AnObjectOfThePodGoesWithItAndOneOfAClaimStays) {
             "uid-1");
   connected.claim = "data-a-0";
   const Json kept = Json::parse(new_agent_text(connected));
-  EXPECT_FALSE(kept["metadata"].contains("ownerReferences"));
+  EXPECT_FALSE(kept["metadata"].contains("ownerReferences")) << "whose it is can't be known";
   EXPECT_EQ(kept["metadata"]["name"], "data-a-0.agent");
   EXPECT_EQ(kept["spec"]["claim"], "data-a-0");
+  EXPECT_TRUE(needs_claim(connected));
+  connected.claim_uid = claim_uid_of(R"({"metadata": {"uid": "uid-claim"}})");
+  EXPECT_FALSE(needs_claim(connected));
+  const Json owner = Json::parse(new_agent_text(connected))["metadata"]["ownerReferences"][0];
+  EXPECT_EQ(owner["kind"], "PersistentVolumeClaim");
+  EXPECT_EQ(owner["name"], "data-a-0");
+  EXPECT_EQ(owner["uid"], "uid-claim");
   connected.claim.clear();
   connected.pod.pod = std::string(253, 'p');
   EXPECT_LE(connected.object_name().size(), 253u);

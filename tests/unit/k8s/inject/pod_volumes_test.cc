@@ -100,5 +100,21 @@ TEST(PodVolumesTest, WhatRemoraCannotFollowIsRefused) {
   EXPECT_THAT(problems_of(pod), ElementsAre(HasSubstr("subPathExpr")));
 }
 
+TEST(PodVolumesTest, ALinkHasATokenAndTheAuthoritiesAsTheyAreLater) {
+  InjectOptions linked = test_options();
+  linked.link = {.address = "operator.remora-system.svc:9444", .trusted_pem = "PEM"};
+  const Injected injected = inject(simple_pod(), linked);
+  EXPECT_EQ((*mount_of(injected.sidecar(), "/var/run/secrets/remora.dev/link"))["name"],
+            "remora-link");
+  const Json sources = volume(injected, "remora-link")["projected"]["sources"];
+  ASSERT_EQ(sources.size(), 2U);
+  EXPECT_EQ(sources[0]["serviceAccountToken"]["audience"], "remora.dev/link");
+  EXPECT_EQ(sources[1]["configMap"]["name"], "remora-link-ca");
+  EXPECT_EQ(sources[1]["configMap"]["optional"], true) << "no pod waits for it";
+  EXPECT_EQ(sources[1]["configMap"]["items"][0]["path"], "ca.crt");
+  const Json* of_agent = find_array(injected.pod["spec"]["containers"][0], "volumeMounts");
+  EXPECT_EQ(find_named(of_agent, "name", "remora-link"), nullptr) << "not for the agent";
+}
+
 }  // namespace
 }  // namespace remora::k8s
