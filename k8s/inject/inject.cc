@@ -44,6 +44,7 @@ class Injection {
     share_process_namespace();
     insert_containers(volumes.sidecar);
     avoid_nodes(plan_, patch_);
+    name_eviction_responder();
     warn_of_losses();
     if (!record()) {
       return Skip{
@@ -257,6 +258,18 @@ class Injection {
                  entrances() + "; and calls only where HTTP_PROXY is honoured");
     }
     warn_of_quality_of_service();
+  }
+
+  // It can be set at creation only. Pods of a group can't have one.
+  void name_eviction_responder() {
+    const EvictionResponder& responder = plan_.options.eviction_responder;
+    if (responder.name.empty() || !plan_.injected.has_link()) return;
+    if (find(plan_.spec(), "schedulingGroup") != nullptr) return;
+    patch_.ensure_items("/spec/evictionResponders",
+                        Json::array({{{"name", responder.name}, {"priority", responder.priority}}}),
+                        "name");
+    plan_.note(
+        "before the pod is evicted by the Eviction API, the operator has a last snapshot taken");
   }
 
   // "remora-inbound (15006) for port 8000 of planner, remora-9000 (15007) for …".

@@ -35,6 +35,12 @@ struct LinkTarget {
   std::string trusted_pem;  // whose certificates they are to believe
 };
 
+// As pods name it in spec.evictionResponders.
+struct EvictionResponder {
+  std::string_view name{};  // "remora.dev/snapshot"; empty: none
+  int priority = 0;         // 1,000 to 100,000; higher ones are called first
+};
+
 enum class PodSecurity { kPrivileged, kBaseline, kRestricted };
 
 // What a HealingPolicy sets in the pods that it selects.
@@ -73,6 +79,9 @@ struct InjectOptions {
   std::shared_ptr<const PolicyDefaults> policy{};
   std::vector<AvoidedNode> avoided{};
   LinkTarget link{};
+  // Of the operator, which then has a snapshot taken before an eviction; empty: it is no responder.
+  // The cluster must serve lifecycle.k8s.io/v1alpha1 (KEP-4563).
+  EvictionResponder eviction_responder{};
 };
 
 struct Patch {

@@ -54,6 +54,7 @@ struct Arguments {
   std::string link_address;
   std::string otlp_endpoint;
   std::string otlp_certificate;
+  bool eviction_requests = false;
 };
 
 int fail(const Error& error) {
@@ -98,7 +99,12 @@ Result<void> add_alert_target(const char* option, const char* name, const std::s
 }
 
 Result<void> set_link(const Arguments& arguments, OperatorOptions& options) {
-  if (arguments.link_listen.empty()) return {};
+  if (arguments.link_listen.empty()) {
+    if (!arguments.eviction_requests) return {};
+    return make_error(ErrorCode::kInvalidArgument, ErrorSource::kConfig,
+                      "--eviction-requests: sidecars are asked for snapshots by the link; add "
+                      "--link-listen and --heal");
+  }
   Result<SocketAddress> listen = parse_socket_address(arguments.link_listen);
   if (!listen) return std::unexpected(std::move(listen.error()).with_context("--link-listen"));
   if (!arguments.heal) {
@@ -106,6 +112,7 @@ Result<void> set_link(const Arguments& arguments, OperatorOptions& options) {
                       "--link-listen: what sidecars say is kept in Incidents; add --heal");
   }
   options.link_listen = *listen;
+  options.eviction_requests = arguments.eviction_requests;
   options.link_address = arguments.link_address;
   if (options.link_address.empty()) {
     options.link_address =
@@ -200,6 +207,9 @@ void add_link_options(CLI::App& command, Arguments& arguments) {
                   "HOST:PORT by which they call it, HOST one of the certificate's names; default: "
                   "the Service and that port")
       ->type_name("HOST:PORT");
+  command.add_flag("--eviction-requests", arguments.eviction_requests,
+                   "Have a last snapshot taken before the Eviction API (Kubernetes 1.37, "
+                   "EvictionRequestAPI) evicts a pod. Needs k8s/manifests/eviction-requests");
 }
 
 }  // namespace

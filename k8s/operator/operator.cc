@@ -69,6 +69,9 @@ void Operator::make_webhook() {
   webhook.inject.image = options_.image;
   webhook.inject.product_version = REMORA_VERSION;
   webhook.inject.system_namespaces = {options_.namespace_name};
+  if (options_.eviction_requests) {
+    webhook.inject.eviction_responder = {.name = eviction_responder, .priority = eviction_priority};
+  }
   webhook.tls = [this] { return certificate_->tls(); };
   webhook.obstacle = [this] { return obstacle(); };
   if (policies_ != nullptr) {
@@ -150,6 +153,7 @@ void Operator::make_healing() {
   Gauge& leads = registry_.gauge("remora_operator_leader", "1 when this replica heals.");
   registry_.on_collect([this, &leads] { leads.set(leader_->leads() ? 1 : 0); });
   if (options_.link_listen) make_link();
+  if (options_.eviction_requests) make_evictions();
   leader_->start();
 }
 
@@ -245,14 +249,31 @@ void Operator::show_agents() {
            },
        .end_fence = [this](const std::string& namespace_name, const std::string& uid,
                            bool moved) { catalogue_->end_fence(namespace_name, uid, moved); },
-       .ask =
-           [this](const std::string& namespace_name, const AskSnapshot& ask,
-                  std::function<void(const Result<void>&)> done) {
-             v1alpha1::AgentRequest request;
-             request.set_id(ask.id);
-             request.set_action("Snapshot");
-             catalogue_->ask(namespace_name, ask.agent, request, std::move(done));
-           }});
+       .ask = [this](const std::string& namespace_name, const AskSnapshot& ask,
+                     AskDone done) { ask_snapshot(namespace_name, ask, std::move(done)); }});
+}
+
+void Operator::ask_snapshot(const std::string& namespace_name, const AskSnapshot& ask,
+                            AskDone done) {
+  v1alpha1::AgentRequest request;
+  request.set_id(ask.id);
+  request.set_action("Snapshot");
+  catalogue_->ask(namespace_name, ask.agent, request, std::move(done));
+}
+
+void Operator::make_evictions() {
+  evictions_ = std::make_unique<EvictionResponder>(
+      loop_, *client_,
+      EvictionResponderOptions{
+          .may_write = [this] { return leader_->may_write(); },
+          .agents =
+              [this](const std::string& namespace_name) {
+                return catalogue_->agents_of(namespace_name);
+              },
+          .ask = [this](const std::string& namespace_name, const AskSnapshot& ask,
+                        AskDone done) { ask_snapshot(namespace_name, ask, std::move(done)); },
+          .seed = options_.seed},
+      registry_);
 }
 
 // Where no policy selects them, sidecars are told so: what one had set goes.
@@ -271,6 +292,7 @@ void Operator::lead() {
   if (!desk_) return;
   catalogue_->start();
   authorities_->start();
+  if (evictions_) evictions_->start();
 }
 
 // There is a certificate for the first time.

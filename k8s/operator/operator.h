@@ -18,6 +18,7 @@
 #include "config/gateway.h"
 #include "k8s/agents/authorities.h"
 #include "k8s/agents/desk.h"
+#include "k8s/evictions/responder.h"
 #include "k8s/healing/controller.h"
 #include "k8s/lease/leader.h"
 #include "k8s/operator/reconciler.h"
@@ -69,6 +70,7 @@ struct OperatorOptions {
   std::optional<SocketAddress> link_listen;  // only with heal
   std::string link_address;                  // HOST:PORT by which sidecars call it
   otlp::ExporterSettings traces;
+  bool eviction_requests = false;  // a responder of the Eviction API; only with the link
 };
 
 class Operator {
@@ -91,6 +93,9 @@ class Operator {
   void show_agents();
   std::optional<config::PolicyValues> values_for(
       const std::string& namespace_name, const std::map<std::string, std::string>& labels) const;
+  using AskDone = std::function<void(const Result<void>&)>;
+  void ask_snapshot(const std::string& namespace_name, const AskSnapshot& ask, AskDone done);
+  void make_evictions();
   void open_link();
   void lead();
   void lost_lead();
@@ -118,10 +123,11 @@ class Operator {
   std::unique_ptr<AlertSender> alerts_;
   std::unique_ptr<otlp::Exporter> traces_;  // none without a collector
   std::unique_ptr<Leader> leader_;
-  std::unique_ptr<HealingController> healing_;  // of the leader only
-  std::unique_ptr<IdentityLeases> leases_;      // the same
-  std::unique_ptr<Catalogue> catalogue_;        // the same
-  std::unique_ptr<Authorities> authorities_;    // the same
+  std::unique_ptr<HealingController> healing_;    // of the leader only
+  std::unique_ptr<IdentityLeases> leases_;        // the same
+  std::unique_ptr<Catalogue> catalogue_;          // the same
+  std::unique_ptr<Authorities> authorities_;      // the same
+  std::unique_ptr<EvictionResponder> evictions_;  // the same
   std::unique_ptr<Desk> desk_;
   std::unique_ptr<link::Server> link_;  // once there is a certificate
   std::unique_ptr<ApiCall> version_call_;

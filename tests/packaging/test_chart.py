@@ -57,6 +57,8 @@ def substance(objects):
     (OVERLAYS / "healing", ["networkPolicy.enabled=false"]),
     (OVERLAYS / "fail-closed", [*ALL_OFF, "failClosed.enabled=true"]),
     (OVERLAYS / "cert-manager", [*ALL_OFF, "certManager.enabled=true"]),
+    (OVERLAYS / "eviction-requests", ["networkPolicy.enabled=false",
+                                      "evictionRequests.enabled=true"]),
     (OVERLAYS / "full", ["serviceMonitor.enabled=true", "prometheusRule.enabled=true",
                          "dashboards.enabled=true"]),
 ], ids=lambda value: getattr(value, "name", ""))
@@ -121,7 +123,7 @@ def test_custom_resources_are_upgraded_and_survive_the_release():
 
 # --- the chart itself ------------------------------------------------------------------------------
 def test_lint_is_clean():
-    everything = ["failClosed.enabled=true", "certManager.enabled=true",
+    everything = ["evictionRequests.enabled=true", "failClosed.enabled=true", "certManager.enabled=true",
                   "serviceMonitor.enabled=true", "prometheusRule.enabled=true",
                   "dashboards.enabled=true"]
     for values in ([], everything, ALL_OFF):

@@ -32,7 +32,7 @@ def test_every_overlay_can_be_built(overlay):
 
 def test_components_can_be_combined(tmp_path):
     """The order doesn't matter, and each does its part."""
-    parts = ["healing", "fail-closed", "cert-manager", "network-policy", "monitoring"]
+    parts = ["healing", "eviction-requests", "fail-closed", "cert-manager", "network-policy", "monitoring"]
     for order in (parts, parts[::-1]):
         # kustomize takes no absolute paths.
         up = "../" * len(tmp_path.parts[1:]) + str(REPOSITORY)[1:]
@@ -40,7 +40,7 @@ def test_components_can_be_combined(tmp_path):
             "resources": [f"{up}/k8s/manifests/install"],
             "components": [f"{up}/k8s/manifests/{part}" for part in order]}))
         objects = built(tmp_path)
-        assert {"--heal", "--tls-dir=/etc/remora/tls"} <= set(arguments(objects))
+        assert {"--heal", "--eviction-requests", "--tls-dir=/etc/remora/tls"} <= set(arguments(objects))
         found = named(objects)
         assert len(found["MutatingWebhookConfiguration", "remora-webhook"]["webhooks"]) == 4
         for kind in ("NetworkPolicy", "ServiceMonitor", "PodMonitor", "PrometheusRule",
