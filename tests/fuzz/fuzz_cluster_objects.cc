@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "k8s/evictions/eviction_plan.h"
 #include "k8s/healing/claims.h"
 #include "k8s/healing/facts.h"
 #include "k8s/healing/records.h"
@@ -46,6 +47,21 @@ void check_node(const Json& body) {
   if (a.ready != b.ready || a.leaving != b.leaving) std::abort();
 }
 
+void check_eviction(const Json& body) {
+  const remora::k8s::ObjectPtr whole = remora::k8s::make_object(body);
+  Json small = body;
+  remora::k8s::trim_eviction(small);
+  const remora::k8s::ObjectPtr trimmed = remora::k8s::make_object(std::move(small));
+  if (whole == nullptr || trimmed == nullptr) return;
+  const auto a = remora::k8s::read_eviction(*whole);
+  const auto b = remora::k8s::read_eviction(*trimmed);
+  if (a.has_value() != b.has_value()) std::abort();
+  if (!a) return;
+  if (a->is_our_turn != b->is_our_turn || a->started_at != b->started_at) std::abort();
+  const auto plan = remora::k8s::plan_eviction(*a, {}, a->started_at.value_or(remora::WallTime{}));
+  if (!plan.status.empty() && Json::parse(plan.status, nullptr, false).is_discarded()) std::abort();
+}
+
 // A workload and its revisions at once, the Events of a pod, and its volumes.
 void check_read_on_demand(const Json& body) {
   static_cast<void>(remora::k8s::read_pod_events(body));
@@ -71,6 +87,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (body.is_discarded()) return 0;
   check_pod(body);
   check_node(body);
+  check_eviction(body);
   if (body.is_object() && body.contains("spec")) {
     static_cast<void>(remora::k8s::read_settings(body["spec"]));
   }

@@ -39,6 +39,14 @@ def merged(target, patch):
     return result
 
 
+def applied_responders(target, patch):
+    """As an apply merges status.responders of an Eviction: by name (listMapKey)."""
+    entries = {each["name"]: each for each in target["status"]["responders"]}
+    for each in patch["status"]["responders"]:
+        entries[each["name"]] = merged(entries.get(each["name"]), each)
+    return {"status": {"responders": list(entries.values())}}
+
+
 def identity(directory):
     """A certificate for 127.0.0.1 that is its own authority."""
     key, certificate = directory / "api.key", directory / "api.crt"
@@ -236,7 +244,9 @@ class FakeApiServer:
         if method == "PUT":
             return 200, self.store.put(plural, wanted)
         assert content_type in ("application/merge-patch+json", "application/apply-patch+yaml")
-        if sub == "status" and content_type == "application/apply-patch+yaml":
+        if plural == "evictions":
+            new = merged(old, applied_responders(old, wanted))
+        elif sub == "status" and content_type == "application/apply-patch+yaml":
             # One manager's: what it names no more is gone.
             new = old | {"status": wanted["status"]}
         else:

@@ -10,6 +10,7 @@ MANIFESTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../k8s/
 INSTALL = "install/install.yaml"
 HEALING = "healing/rbac.yaml"
 LINK = "healing/link.yaml"
+EVICTIONS = "eviction-requests/rbac.yaml"
 VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "WATCH": "watch"}
 PATH = re.compile(r"/(?:api|apis/([^/]+))/v[^/]+(?:/namespaces/([^/]+)(?=/))?"
                   r"/([^/]+)(?:/([^/]+))?(?:/([^/]+))?")
