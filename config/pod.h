@@ -25,7 +25,9 @@ inline constexpr std::string_view pod_info_dir = "/etc/remora/pod";  // files an
 inline constexpr std::string_view pod_config_dir = "/etc/remora/config";
 inline constexpr std::string_view pod_config_key = "remora.yaml";
 inline constexpr std::string_view pod_store_dir = "/var/lib/remora";
-inline constexpr std::string_view pod_admin_socket = "/var/lib/remora/admin.sock";
+// Not in the store, which several pods of a node may share, and which may keep no sockets.
+inline constexpr std::string_view pod_run_dir = "/run/remora";
+inline constexpr std::string_view pod_admin_socket = "/run/remora/admin.sock";
 // A projected token of the pod's service account for the operator.
 inline constexpr std::string_view pod_link_dir = "/var/run/secrets/remora.dev/link";
 inline constexpr std::string_view pod_link_token = "/var/run/secrets/remora.dev/link/token";

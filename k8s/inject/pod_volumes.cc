@@ -58,6 +58,7 @@ class VolumePlanner {
     add_pod_info();
     add_config_map();
     add_store();
+    add_run();
     add_link();
     for (size_t i = 0; i < plan_.agents.size(); ++i) add_state(i);
     return std::move(volumes_);
@@ -107,6 +108,13 @@ class VolumePlanner {
     }
     volumes_.pod.push_back(std::move(volume));
     volumes_.sidecar.push_back(mount("remora-store", config::pod_store_dir, false));
+  }
+
+  // Of the admin socket; in memory, for it holds no bytes.
+  void add_run() {
+    volumes_.pod.push_back(
+        {{"name", "remora-run"}, {"emptyDir", {{"medium", "Memory"}, {"sizeLimit", "1Mi"}}}});
+    volumes_.sidecar.push_back(mount("remora-run", config::pod_run_dir, false));
   }
 
   // The kubelet renews the token at four fifths of its life, and the authorities within about a

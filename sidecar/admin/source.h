@@ -34,6 +34,7 @@ struct AdminSnapshots {
   int64_t last_at_unix_ns = 0;  // taken or found unchanged
   std::string last_outcome;     // "stored", "unchanged", "failed"
   std::string last_error;       // when it failed
+  std::string store{};          // its directory
 };
 
 struct AdminAgent {

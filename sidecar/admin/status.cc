@@ -28,7 +28,8 @@ Json snapshots_json(const std::optional<AdminSnapshots>& snapshots) {
           {"last_id", snapshots->last_id},
           {"last_at_unix_ns", snapshots->last_at_unix_ns},
           {"last_outcome", snapshots->last_outcome},
-          {"last_error", snapshots->last_error}};
+          {"last_error", snapshots->last_error},
+          {"store", snapshots->store}};
 }
 
 // Typed reads that never throw: a missing or mistyped value is the fallback.

@@ -64,7 +64,10 @@ AdminAgent AgentUnit::status() const {
   }
   status.restarts = supervisor_->restarts();
   status.last_incident = last_incident_;
-  if (snapshots_) status.snapshots = snapshots_->status();
+  if (snapshots_) {
+    status.snapshots = snapshots_->status();
+    status.snapshots->store = config_.snapshots().store();
+  }
   return status;
 }
 

@@ -8,7 +8,8 @@
 
 namespace remora {
 
-// The new snapshot's id; nothing when no Remora listens on STORE/admin.sock.
+// The new snapshot's id; nothing when no Remora that keeps its snapshots there listens on
+// STORE/admin.sock or on $REMORA_ADMIN, which injected sidecars have.
 std::optional<Result<std::string>> take_live_snapshot(const std::string& store_dir);
 
 }  // namespace remora

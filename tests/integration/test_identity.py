@@ -6,7 +6,8 @@ import pytest
 from fake_rbac import LINK, Rights
 from link_peers import GrpcSidecar, messages
 from remora import wait_for
-from test_link import KEPT_WAIT_S, api, make_operator, put_pod, remora  # noqa: F401
+from test_link import (KEPT_WAIT_S, api, heal_api, make_healer, make_operator, put_pod,  # noqa: F401
+                       remora)
 
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/remora-system/leases/agent-default-state-agent-"
 EVICTION = "/api/v1/namespaces/default/pods/a/eviction"

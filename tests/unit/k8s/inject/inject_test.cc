@@ -38,7 +38,7 @@ TEST(InjectTest, TheAgentIsNamedAndItsStartGated) {
   EXPECT_EQ(injected.sidecar()["readinessProbe"]["httpGet"]["path"], "/readyz");
   EXPECT_EQ(injected.sidecar()["lifecycle"]["preStop"]["exec"]["command"],
             Json::parse(R"(["/usr/local/bin/remora","drain","--pod-ends"])"));
-  EXPECT_EQ(env_of(injected.sidecar(), "REMORA_ADMIN"), "/var/lib/remora/admin.sock");
+  EXPECT_EQ(env_of(injected.sidecar(), "REMORA_ADMIN"), "/run/remora/admin.sock");
   EXPECT_EQ(injected.agent()["lifecycle"]["preStop"]["httpGet"],
             Json::parse(R"({"path":"/drained","port":15020})"));
   EXPECT_EQ(injected.pod["spec"]["shareProcessNamespace"], true);

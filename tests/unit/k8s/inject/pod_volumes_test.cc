@@ -33,6 +33,13 @@ TEST(PodVolumesTest, SnapshotsLieInTheClaimOrLiveAsLongAsThePod) {
             "agent-snapshots");
 }
 
+TEST(PodVolumesTest, TheAdminSocketIsNotInAStoreThatPodsOfANodeMayShare) {
+  const Injected injected = inject(simple_pod());
+  EXPECT_TRUE(volume(injected, "remora-run").contains("emptyDir"));
+  EXPECT_EQ((*mount_of(injected.sidecar(), "/run/remora"))["name"], "remora-run");
+  EXPECT_EQ(mount_of(injected.sidecar(), "/run/remora")->contains("readOnly"), false);
+}
+
 TEST(PodVolumesTest, AVolumeOfThePodMayKeepThem) {
   Json pod = simple_pod();
   annotate(pod, "snapshot-volume", "snaps");
