@@ -262,7 +262,7 @@ class Injection {
 
   // It can be set at creation only. Pods of a group can't have one.
   void name_eviction_responder() {
-    const EvictionResponder& responder = plan_.options.eviction_responder;
+    const ResponderName& responder = plan_.options.eviction_responder;
     if (responder.name.empty() || !plan_.injected.has_link()) return;
     if (find(plan_.spec(), "schedulingGroup") != nullptr) return;
     patch_.ensure_items("/spec/evictionResponders",

@@ -36,7 +36,7 @@ struct LinkTarget {
 };
 
 // As pods name it in spec.evictionResponders.
-struct EvictionResponder {
+struct ResponderName {
   std::string_view name{};  // "remora.dev/snapshot"; empty: none
   int priority = 0;         // 1,000 to 100,000; higher ones are called first
 };
@@ -81,7 +81,7 @@ struct InjectOptions {
   LinkTarget link{};
   // Of the operator, which then has a snapshot taken before an eviction; empty: it is no responder.
   // The cluster must serve lifecycle.k8s.io/v1alpha1 (KEP-4563).
-  EvictionResponder eviction_responder{};
+  ResponderName eviction_responder{};
 };
 
 struct Patch {

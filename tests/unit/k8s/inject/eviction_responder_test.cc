@@ -15,7 +15,7 @@ InjectOptions as_responder() {
 
 const Json ours = {{"name", "remora.dev/snapshot"}, {"priority", 20'000}};
 
-TEST(EvictionResponderTest, StandsBesideThoseThatThePodHas) {
+TEST(ResponderNameTest, StandsBesideThoseThatThePodHas) {
   EXPECT_EQ(inject(simple_pod(), as_responder()).pod["spec"]["evictionResponders"],
             Json::array({ours}));
   Json pod = simple_pod();
@@ -26,7 +26,7 @@ TEST(EvictionResponderTest, StandsBesideThoseThatThePodHas) {
   EXPECT_EQ(inject(made.pod, as_responder()).patch.json, "[]");
 }
 
-TEST(EvictionResponderTest, IsLeftOutWhereNobodyWouldAnswer) {
+TEST(ResponderNameTest, IsLeftOutWhereNobodyWouldAnswer) {
   EXPECT_FALSE(inject(simple_pod(), test_options()).pod["spec"].contains("evictionResponders"));
   InjectOptions unlinked = as_responder();
   unlinked.link = {};
