@@ -6,17 +6,51 @@
 
 namespace remora::k8s {
 
+StepsTaken steps_taken(const IncidentRecord& incident) {
+  StepsTaken taken;
+  for (const v1alpha1::IncidentStep& step : incident.status.steps()) {
+    if (!disturbs(step.name()) || step.state() == "skipped") continue;
+    const auto ended = parse_time(step.ended_at());
+    if (step.state() == "intended") {
+      ++taken.intended;
+    } else if (ended) {
+      taken.ended.push_back(*ended);
+    }
+  }
+  return taken;
+}
+
 std::vector<WallTime> steps_taken(const std::map<std::string, IncidentRecord>& incidents,
                                   WallTime now) {
   std::vector<WallTime> taken;
   for (const auto& [name, incident] : incidents) {
-    for (const v1alpha1::IncidentStep& step : incident.status.steps()) {
-      if (!disturbs(step.name()) || step.state() == "skipped") continue;
-      const auto ended = parse_time(step.ended_at());
-      if (step.state() == "intended") taken.push_back(now);
-      if (step.state() != "intended" && ended) taken.push_back(*ended);
-    }
+    const StepsTaken own = steps_taken(incident);
+    taken.insert(taken.end(), own.ended.begin(), own.ended.end());
+    taken.insert(taken.end(), static_cast<size_t>(own.intended), now);
   }
+  return taken;
+}
+
+void StepLedger::put(const std::string& key, const IncidentRecord& incident) {
+  remove(key);
+  StepsTaken steps = steps_taken(incident);
+  if (steps.ended.empty() && steps.intended == 0) return;
+  ended_.insert(steps.ended.begin(), steps.ended.end());
+  intended_ += steps.intended;
+  by_incident_[key] = std::move(steps);
+}
+
+void StepLedger::remove(const std::string& key) {
+  const auto known = by_incident_.extract(key);
+  if (known.empty()) return;
+  intended_ -= known.mapped().intended;
+  for (const WallTime at : known.mapped().ended) ended_.erase(ended_.find(at));
+}
+
+std::vector<WallTime> StepLedger::taken(const BudgetRule& rule, WallTime now) const {
+  // A moment of the cool-down looks back by one window.
+  std::vector<WallTime> taken(ended_.lower_bound(now - rule.window - rule.cool_down), ended_.end());
+  taken.insert(taken.end(), static_cast<size_t>(intended_), now);
   return taken;
 }
 

@@ -148,6 +148,7 @@ void HealingController::on_incident(const ObjectPtr& before, const ObjectPtr& af
   if (after != nullptr) {
     keep(object.namespace_name, after->body);
   } else if (known != place.incidents.end() && known->second.uid == object.uid) {
+    fleet_.remove(object.key());
     place.incidents.erase(known);
   }
   look_soon(object.namespace_name);
@@ -166,6 +167,7 @@ void HealingController::keep(const std::string& namespace_name, const Json& obje
     return;
   }
   place = std::move(*incident);
+  fleet_.put(namespace_name + "/" + place.name, place);
 }
 
 bool HealingController::has_pod(const std::string& namespace_name, const std::string& uid) const {
@@ -259,11 +261,8 @@ NamespaceView HealingController::view_of(const std::string& namespace_name,
   view.told = &place.told;
   view.out_of_date = out_of_date();
   view.now = loop_.clock().wall_now();
-  view.fleet_steps.assign(static_cast<size_t>(steps_under_way_), view.now);
-  for (const auto& [name, each] : places_) {
-    const std::vector<WallTime> taken = steps_taken(each.incidents, view.now);
-    view.fleet_steps.insert(view.fleet_steps.end(), taken.begin(), taken.end());
-  }
+  view.fleet_steps = fleet_.taken(options_.fleet_budget, view.now);
+  view.fleet_steps.insert(view.fleet_steps.end(), static_cast<size_t>(steps_under_way_), view.now);
   return view;
 }
 

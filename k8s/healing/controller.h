@@ -164,6 +164,7 @@ class HealingController {
   HealingMetrics metrics_;
   std::map<std::string, Place> places_;
   std::map<std::string, NodeFacts> nodes_;
+  StepLedger fleet_;
   ObjectCache pods_;
   ObjectCache node_cache_;
   ObjectCache& policies_;

@@ -95,13 +95,47 @@ std::string rolled_back_well(const IncidentRecord& incident, const NamespaceView
          " are ready, of another revision";
 }
 
-// Whether the pods of the revision that worked have time left to become ready.
-bool is_rolling_back(const IncidentRecord& incident, Duration limit, const NamespaceView& view) {
+UpdateIncident alerted(IncidentRecord incident, const std::string& why, WallTime now) {
+  IncidentStep& alert = *incident.status.add_steps();
+  alert.set_name("alert");
+  alert.set_state("done");
+  alert.set_started_at(format_time(now));
+  alert.set_message(why);
+  incident.status.set_phase("Alerted");
+  return {.incident = std::move(incident), .reason = "RemoraAlert", .message = why};
+}
+
+bool is_alerted(const IncidentRecord& incident) {
+  const int n = incident.status.steps_size();
+  return n > 0 && incident.status.steps(n - 1).name() == "alert";
+}
+
+// A rollback whose pods are not all ready yet: since when; nothing: there is none.
+std::optional<WallTime> rolls_back_since(const IncidentRecord& incident) {
   const auto& steps = incident.status.steps();
   const auto step = std::ranges::find(steps, "roll_back", &IncidentStep::name);
-  if (step == steps.end() || step->state() == "failed" || step->state() == "skipped") return false;
-  const auto started = parse_time(step->started_at());
-  return started && view.now - *started < limit;
+  if (step == steps.end() || step->state() == "failed" || step->state() == "skipped") return {};
+  return parse_time(step->started_at());
+}
+
+bool has_pods(const std::string& workload, const NamespaceView& view) {
+  return std::ranges::any_of(*view.pods, [&](const auto& each) {
+    const PodFacts& pod = each.second;
+    return !pod.deleting && !pod.ended() && workload_of(pod) == workload;
+  });
+}
+
+// Other pods of the pod's own revision say nothing here: they go as well.
+void plan_rollback_without_pod(IncidentRecord incident, Duration waited, Duration limit,
+                               const NamespaceView& view, NamespacePlan& plan) {
+  if (waited < limit) return;
+  if (!has_pods(incident.status.workload(), view)) {
+    const std::string how = incident.status.workload() + " has no pods any more";
+    return plan.actions.push_back(resolved(std::move(incident), how, view.now));
+  }
+  if (is_alerted(incident)) return;
+  const std::string why = "not all pods of " + incident.status.workload() + " are ready in time";
+  plan.actions.push_back(alerted(std::move(incident), why, view.now));
 }
 
 // For which volume whoever takes the place of a pod on a lost node has to wait; empty: for none.
@@ -132,15 +166,17 @@ void plan_without_pod(IncidentRecord incident, const PodFacts* pod,
                       const Replacements& replacements, Duration limit, const NamespaceView& view,
                       NamespacePlan& plan) {
   const WallTime now = view.now;
+  // Whoever ended between the step and its word: what it was to do is so, and it counts.
+  if (is_intended(incident)) end_step(*last_step(incident.status), "done", "the pod is gone", now);
   if (incident.spec.pod().owner().empty()) {
     return plan.actions.push_back(resolved(std::move(incident), "the pod is gone", now));
   }
   if (std::string how = rolled_back_well(incident, view); !how.empty()) {
-    IncidentStep* const last = last_step(incident.status);
-    if (last->state() == "intended") last->set_state("done");
     return plan.actions.push_back(resolved(std::move(incident), how, now));
   }
-  if (is_rolling_back(incident, limit, view)) return;
+  if (const auto since = rolls_back_since(incident)) {
+    return plan_rollback_without_pod(std::move(incident), now - *since, limit, view, plan);
+  }
   const auto detected = parse_time(incident.spec.detected_at());
   for (const PodFacts* other : replacements.pods) {
     if (!other->ready || !is_newer_than(*other, detected)) continue;
@@ -161,8 +197,7 @@ void plan_without_pod(IncidentRecord incident, const PodFacts* pod,
     const std::string how = "the pod is gone, and all others of its owner are ready";
     return plan.actions.push_back(resolved(std::move(incident), how, now));
   }
-  const IncidentStep* step = last_step(incident.status);
-  if (step != nullptr && step->name() == "alert") return;
+  if (is_alerted(incident)) return;
   std::string why = "the pod is gone, and none in its place is ready in time";
   if (pod != nullptr) {
     why = "the pod was told to go, and none in its place is ready in time";
@@ -173,14 +208,7 @@ void plan_without_pod(IncidentRecord incident, const PodFacts* pod,
     }
     if (!waits.empty()) why += "; it " + waits;
   }
-  IncidentStep& alert = *incident.status.add_steps();
-  alert.set_name("alert");
-  alert.set_state("done");
-  alert.set_started_at(format_time(now));
-  alert.set_message(why);
-  incident.status.set_phase("Alerted");
-  plan.actions.push_back(
-      UpdateIncident{.incident = std::move(incident), .reason = "RemoraAlert", .message = why});
+  plan.actions.push_back(alerted(std::move(incident), why, now));
 }
 
 }  // namespace remora::k8s

@@ -317,6 +317,7 @@ void trim_pod(Json& pod) {
 NodeFacts read_node(const Object& object) {
   NodeFacts node;
   node.name = object.name;
+  node.created_at = parse_time(text_of(section(object.body, "metadata"), "creationTimestamp"));
   if (const Json* ready = condition_of(section(object.body, "status"), "Ready")) {
     node.ready = text_of(*ready, "status") == "True";
     node.why = text_of(*ready, "message");
@@ -343,7 +344,7 @@ void trim_node(Json& node) {
     keep(*spec, {"unschedulable", "taints"});
   }
   if (const auto metadata = node.find("metadata"); metadata != node.end()) {
-    keep(*metadata, {"name", "uid", "resourceVersion"});
+    keep(*metadata, {"name", "uid", "resourceVersion", "creationTimestamp"});
   }
 }
 

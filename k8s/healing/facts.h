@@ -81,8 +81,9 @@ void trim_pod(Json& pod);
 struct NodeFacts {
   std::string name{};
   bool ready = true;
-  std::string why{};  // of the condition Ready, when it isn't
-  std::optional<WallTime> since{};
+  std::string why{};                // of the condition Ready, when it isn't
+  std::optional<WallTime> since{};  // that it is ready, or that it isn't
+  std::optional<WallTime> created_at{};
   // Why nothing new comes to it, and what is there is about to be moved: it is cordoned, or about
   // to be taken away; empty: it isn't.
   std::string leaving{};

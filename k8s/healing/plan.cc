@@ -171,13 +171,21 @@ class NamespacePlanner {
     }
   }
 
+  // Back a moment ago; one that is new was never away.
+  bool settles(const NodeFacts& node) const {
+    constexpr std::chrono::milliseconds settle{nodes_settle_ms};
+    return node.ready && node.since && view_.now - *node.since < settle && node.created_at &&
+           *node.since - *node.created_at > settle;
+  }
+
   std::string lost_nodes() const {
-    const auto lost =
-        std::ranges::count_if(*view_.nodes, [](const auto& node) { return !node.second.ready; });
+    const auto lost = std::ranges::count_if(*view_.nodes, [this](const auto& node) {
+      return !node.second.ready || settles(node.second);
+    });
     const auto all = static_cast<int64_t>(view_.nodes->size());
     if (lost < 2 || lost * 100 <= all * nodes_lost_percent_max) return {};
     return std::to_string(lost) + " of " + std::to_string(all) +
-           " nodes are not ready: that is no fault of their pods";
+           " nodes are not ready, or were not a moment ago: that is no fault of their pods";
   }
 
   void set_hold(PolicyState& state) {

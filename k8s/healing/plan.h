@@ -34,6 +34,9 @@ inline constexpr int evidence_lines_max = 20;
 inline constexpr int drain_keep_again_ms = 600'000;
 // Of all nodes, as for Kubernetes' own node controller (unhealthy-zone-threshold).
 inline constexpr int nodes_lost_percent_max = 55;
+// They come back one by one: each counts as lost for so long after it is Ready again, or the last
+// ones would be taken for nodes that are lost by themselves.
+inline constexpr int nodes_settle_ms = 60'000;
 
 struct PolicyRecord {
   std::string name;

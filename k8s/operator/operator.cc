@@ -8,6 +8,7 @@
 #include "k8s/inject/json_view.h"
 #include "k8s/operator/certificate_files.h"
 #include "k8s/operator/certificate_keeper.h"
+#include "sidecar/admin/remora_metrics.h"
 #include "sidecar/base/log.h"
 #include "sidecar/net/named_connect.h"
 
@@ -51,6 +52,7 @@ Operator::Operator(OperatorOptions options)
     : options_(std::move(options)),
       failures_(registry_.counter("remora_operator_api_failures_total",
                                   "Calls to the API server that failed.")) {
+  add_process_metrics(registry_);
   Gauge& ready = registry_.gauge("remora_operator_ready", "1 when the webhook can be called.");
   registry_.on_collect([this, &ready] { ready.set(obstacle().empty() ? 1 : 0); });
   Gauge& requests = registry_.gauge("remora_operator_api_requests", "Sent to the API server.");

@@ -6,7 +6,9 @@ import time
 
 import results
 from kube import container, deployment, is_ready, pod, service, status_of
+from operators import ASKS
 from test_healing import healer, incidents, steps_of  # noqa: F401
+from workloads import web
 
 HEALED_S, SEEN_S = 120, 60
 # So long is Kubernetes alone watched before "never" is believed.
@@ -130,28 +132,81 @@ def test_sixty_percent_sick_at_once_and_then_flapping_are_not_healed_one_by_one(
         "", remarks="nobody is taken away, for more are sick than minHealthyPercent allows"))
 
 
-def test_a_shared_dependency_that_is_away_restarts_and_moves_nobody(healer, kube, tools_image):
-    database = pod("database", container("database", tools_image, [
-        "sh", "-c", "mkdir /tmp/www; exec httpd -f -p 8080 -h /tmp/www"]))
-    asks = {"exec": {"command": ["nc", "-z", "-w", "1", "database", "8080"]}, "periodSeconds": 2,
-            "timeoutSeconds": 5, "failureThreshold": 1}
-    kube.apply(service("database", 8080, 8080), database,
-               policy(ladders=[{"fault": "unready", "steps": ["reschedule"]}]),
-               agents(tools_image, REPLICAS, FOREVER, readinessProbe=asks))
+# Whether an agent is well depends on its database, as people write such checks.
+HEALTH = """mkdir -p /tmp/www/cgi-bin
+cat >/tmp/www/cgi-bin/healthz <<'END'
+#!/bin/sh
+wget -q -T 20 -O /dev/null http://database:8080/ && status=200 || status=503
+printf "HTTP/1.0 $status so\\r\\nContent-Type: text/plain\\r\\n\\r\\n$status"
+END
+chmod +x /tmp/www/cgi-bin/healthz
+exec httpd -f -p 8080 -h /tmp/www"""
+# While there is a file it takes whoever calls, and answers nobody.
+DATABASE = """
+import os, socket, threading, time
+
+def serve(caller):
+    while os.path.exists("/tmp/silent"):
+        time.sleep(0.2)
+    with caller:
+        try:
+            caller.recv(4096)
+            caller.sendall(b"HTTP/1.0 200 OK\\r\\n\\r\\nok")
+        except OSError:
+            pass
+
+listener = socket.create_server(("", 8080), backlog=1024)
+while True:
+    threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+"""
+
+
+def dependent(image, name, replicas, **labels):
+    """Liveness and readiness at Kubernetes' defaults but for how often readiness is asked."""
+    one = web(image, name, labels=labels, script=HEALTH)
+    check = {"httpGet": {"path": "/cgi-bin/healthz", "port": "http"}}
+    one["spec"]["containers"][0] |= {"name": name, "livenessProbe": check,
+                                     "readinessProbe": {**check, "periodSeconds": 5}}
+    return deployment(name, replicas, one)
+
+
+def test_a_shared_dependency_that_is_away_restarts_and_moves_nobody(
+        healer, kube, tools_image, python_image, recoveries):
+    """The database takes calls and answers none for two minutes."""
+    kube.apply(service("database", 8080, 8080), pod("database", container(
+        "database", python_image, ["python3", "-c", DATABASE])))
+    kube.wait_ready("database")
+    kube.apply(policy(ladders=[{"fault": "unready", "steps": ["reschedule"]}]),
+               dependent(tools_image, "agent", REPLICAS, **ASKS),
+               dependent(tools_image, "alone", REPLICAS // 2))
     before = {each["metadata"]["uid"] for each in wait_ready(kube, REPLICAS)}
-    kube.delete("pod", "database")
+    wait_ready(kube, REPLICAS // 2, "alone")
+    ran = restarts(kube), restarts(kube, "alone")
+    kube.run("database", "touch", "/tmp/silent")
+    away_until = time.monotonic() + DEPENDENCY_AWAY_S
     kube.wait_for("nobody is Ready", lambda: pods(kube), lambda seen: not any(
         is_ready(each) for each in seen))
-    away_until = time.monotonic() + DEPENDENCY_AWAY_S
     while time.monotonic() < away_until:
         assert {each["metadata"]["uid"] for each in pods(kube)} == before
-        assert restarts(kube) == 0
+        assert restarts(kube) == ran[0]
         time.sleep(2)
-    kube.wait_gone("pod", "database")
-    kube.apply(database)
+    found = {each["spec"]["fault"] for each in incidents(kube)}
+    kube.run("database", "rm", "/tmp/silent")
+    back_at = time.monotonic()
     wait_ready(kube, REPLICAS)
+    ready_s = time.monotonic() - back_at
+    killed = restarts(kube, "alone") - ran[1]
+    wait_ready(kube, REPLICAS // 2, "alone")
+    alone_s = time.monotonic() - back_at
     assert {each["metadata"]["uid"] for each in pods(kube)} == before
-    assert restarts(kube) == 0
+    assert restarts(kube) == ran[0]
+    assert "dependency" in found, found
+    assert killed > 0, "the check is one that restarts agents"
+    recoveries.append(results.Recovery(
+        f"a shared dependency away for {DEPENDENCY_AWAY_S} s",
+        f"0 restarts of {REPLICAS}; all Ready {ready_s:.0f} s after it",
+        f"{killed} restarts of {REPLICAS // 2}; {alone_s:.0f} s",
+        remarks="liveness asks the dependency; found as dependency"))
 
 
 def test_crash_looping_pods_do_not_keep_a_node_from_being_drained(healer, kube, tools_image):

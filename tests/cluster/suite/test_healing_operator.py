@@ -125,7 +125,7 @@ def test_an_operator_that_is_killed_takes_no_step_twice(
         each["status"].get("phase") == "Resolved" for each in seen), HEALED_S)
     healed_s = time.monotonic() - began
     wait_ready(kube, 3)
-    assert [[step["name"] for step in each["status"]["steps"]] for each in ended] == [["reschedule"]]
+    assert [steps_of(each) for each in ended] == [["reschedule:verified"]]
     taken = audit.evictions(kube.namespace, began_at)
     assert [each.name for each in taken] == [before["agent"][0]["metadata"]["name"]]
     left = {each["metadata"]["uid"] for each in before["agent"]} & {

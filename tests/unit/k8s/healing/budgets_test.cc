@@ -30,6 +30,30 @@ TEST(BudgetsTest, ABudgetThatIsUsedUpHoldsForItsWindowAndCoolsDown) {
   EXPECT_THAT(budget_hold("x", {.steps_max = 0}, {}, start), HasSubstr("used up"));
 }
 
+IncidentRecord with_step(const std::string& name, const std::string& state, WallTime ended) {
+  IncidentRecord incident;
+  v1alpha1::IncidentStep& step = *incident.status.add_steps();
+  step.set_name(name);
+  step.set_state(state);
+  if (state != "intended") step.set_ended_at(format_time(ended));
+  return incident;
+}
+
+TEST(StepLedgerTest, KeepsWhatCountsAsTheIncidentsChange) {
+  StepLedger ledger;
+  ledger.put("n/a", with_step("reschedule", "intended", start));
+  EXPECT_THAT(ledger.taken(rule, start + 1min), ElementsAre(start + 1min)) << "as now";
+  ledger.put("n/a", with_step("reschedule", "done", start + 2min));
+  ledger.put("m/a", with_step("resize", "failed", start + 2min));
+  ledger.put("n/b", with_step("reschedule", "skipped", start));
+  ledger.put("n/c", with_step("wait", "done", start));
+  EXPECT_THAT(ledger.taken(rule, start + 3min), ElementsAre(start + 2min, start + 2min));
+  ledger.remove("m/a");
+  ledger.remove("nobody");
+  EXPECT_THAT(ledger.taken(rule, start + 17min), ElementsAre(start + 2min)) << "window + cool-down";
+  EXPECT_THAT(ledger.taken(rule, start + 18min), testing::IsEmpty());
+}
+
 TEST(BudgetsTest, TheNamespacesAndTheFleetsHoldBeyondAPolicys) {
   World world;
   world.set_policy(R"({"selector":{},"budgets":{"minHealthyPercent":0,"stepsMax":100}})");

@@ -98,6 +98,21 @@ TEST_F(PlanTest, AStepIsWrittenDownBeforeItIsDone) {
   EXPECT_EQ(World::steps_of(*world_.only()), "reschedule:done");
 }
 
+TEST_F(PlanTest, AStepWhoseWordWasLostWithTheOperatorCountsAsDone) {
+  world_.add_pod("a", "n1");
+  world_.lose_node("n1");
+  world_.settle();
+  IncidentRecord& incident = world_.incidents.begin()->second;
+  incident.status.mutable_steps(0)->set_state("intended");
+  incident.status.mutable_steps(0)->clear_ended_at();
+  world_.memory.clear();
+  world_.add_pod("b", "n2");
+  world_.pass(1s);
+  EXPECT_EQ(World::steps_of(incident), "reschedule:verified");
+  EXPECT_EQ(steps_taken(world_.incidents, world_.now).size(), 1u) << "it was taken of the budget";
+  EXPECT_THAT(world_.evicted, testing::ElementsAre("a"));
+}
+
 TEST_F(PlanTest, AnEvictionThatABudgetRefusesIsHeldAndTriedAgain) {
   world_.add_pod("a", "n1");
   world_.lose_node("n1");
@@ -186,8 +201,12 @@ TEST_F(PlanTest, ManyLostNodesAreTheControlPlanesOwnTrouble) {
   EXPECT_THAT(world_.evicted, IsEmpty());
   EXPECT_THAT(world_.incidents.begin()->second.status.hold(), HasSubstr("3 of 4 nodes"));
   world_.nodes["n3"].ready = world_.pods["on-n3"].ready = true;
+  world_.nodes["n3"].since = world_.now;
+  world_.nodes["n3"].created_at = world_.now - 24h;
+  world_.pass(59s);
+  EXPECT_THAT(world_.evicted, IsEmpty()) << "the others may follow";
   world_.pass(2min);
-  EXPECT_EQ(world_.evicted.size(), 2u);
+  EXPECT_EQ(world_.evicted.size(), 2u) << "these two are lost by themselves";
 }
 
 TEST_F(PlanTest, AnOldPictureIsNotActedUpon) {

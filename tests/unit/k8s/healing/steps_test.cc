@@ -78,6 +78,32 @@ TEST_F(StepsTest, ARevisionThatCrashLoopsIsRolledBackOnceForAllItsPods) {
   }
 }
 
+TEST_F(StepsTest, ARollbackWhosePodsDoNotGetReadyInTimeIsNoSuccess) {
+  world_.crash_loop(pod_of("a", "new"));
+  world_.settle();
+  world_.pods.erase("a");
+  PodFacts& made = pod_of("b", "old");
+  made.ready = false;
+  world_.pass(61s);
+  EXPECT_EQ(first().status.phase(), "Alerted");
+  EXPECT_EQ(World::steps_of(first()), "roll_back:done alert:done");
+  world_.pass(10min);
+  EXPECT_EQ(World::steps_of(first()), "roll_back:done alert:done") << "once";
+  made.ready = true;
+  world_.pass(5s);
+  EXPECT_EQ(first().status.phase(), "Resolved");
+}
+
+TEST_F(StepsTest, ARollbackOfAWorkloadThatIsDeletedMeanwhileEnds) {
+  world_.crash_loop(pod_of("a", "new"));
+  world_.settle();
+  world_.pods.erase("a");
+  world_.pass(30s);
+  EXPECT_EQ(first().status.phase(), "Healing");
+  world_.pass(31s);
+  EXPECT_EQ(first().status.phase(), "Resolved");
+}
+
 TEST_F(StepsTest, ARollbackThatWasDoneBeforeTheOperatorDiedIsNotDoneAgain) {
   world_.crash_loop(pod_of("a", "new"));
   world_.settle();
