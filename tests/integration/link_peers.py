@@ -58,6 +58,10 @@ class GrpcSidecar:
     def hear(self):
         return next(self.call)
 
+    def hear_of(self, kind):
+        """The next message of this kind; what comes before it is about something else."""
+        return getattr(next(said for said in self.call if said.HasField(kind)), kind)
+
     def refusal(self):
         """Code and words with which the call ended."""
         try:

@@ -16,6 +16,7 @@ OURS, KUBERNETES = "remora.dev/snapshot", "imperative-eviction.k8s.io/evictor"
 @pytest.fixture
 def sidecar(tmp_path, api, remora):  # noqa: F811
     """Of pod a, which keeps snapshots; the operator leads."""
+    api.put("persistentvolumeclaims", {"metadata": {"name": "state", "namespace": "default"}})
     api.rights = Rights(INSTALL, HEALING, LINK, EVICTIONS)
     remora.lead("--eviction-requests")
     pb = messages(tmp_path)
@@ -69,7 +70,7 @@ def test_a_snapshot_is_taken_in_its_turn_and_then_it_is_the_next_ones(api, sidec
     assert entries(api)[OURS].keys() == {"name"}
 
     begin_turn(api)
-    asked = sidecar.hear().command
+    asked = sidecar.hear_of("command")
     uid = api.get("evictions", "default", "e")["metadata"]["uid"]
     assert (asked.action, asked.id) == ("Snapshot", f"eviction-{uid}")
     wait_for(lambda: "heartbeatTime" in entries(api)[OURS], "a heartbeat", KEPT_WAIT_S)

@@ -22,6 +22,7 @@ def pb(tmp_path_factory):
 def call(pb, api, remora):  # noqa: F811
     """call(pod, epoch): its sidecar is there, and publishes under epoch into the store of claim state."""
     calls = []
+    api.put("persistentvolumeclaims", {"metadata": {"name": "state", "namespace": "default"}})
 
     def begin(pod, epoch):
         api.sidecars[f"token-{pod}"] = ("default", pod, f"uid-{pod}")
@@ -94,7 +95,7 @@ def test_identity_is_fenced_before_the_pod_is_moved_and_the_old_one_is_told(
                     if method == "PUT" and path.startswith(LEASES))
     assert fenced_at < asked.index(("POST", EVICTION))
     # It is heard still: only its kubelet was silent.
-    told = first.hear().lease
+    told = first.hear_of("lease")
     assert (told.container, told.epoch) == ("agent", 2)
     incident, = api.all("incidents")
     assert any("its identity is fenced first: Lease agent-default-state-agent-" in line
@@ -105,7 +106,7 @@ def test_identity_is_fenced_before_the_pod_is_moved_and_the_old_one_is_told(
     # Back from the dead, and begun anew: it knows no better.
     put_pod(api, "a")
     for epoch in (1, 2):
-        told = call("a", epoch).hear().lease
+        told = call("a", epoch).hear_of("lease")
         assert told.epoch == 2 and "b" in told.holder
     wait_lease(api, "b_uid-b", 2)
 
@@ -117,7 +118,7 @@ def test_agents_of_a_cordoned_node_are_asked_once_and_every_right_is_used(
     first = call("a", 1)
     wait_for(lambda: agent_snapshot(api), "its AgentSnapshot", KEPT_WAIT_S)
     set_node(api, "n1", unschedulable=True)
-    asked = first.hear().command
+    asked = first.hear_of("command")
     assert asked.action == "Snapshot" and asked.id.startswith("cordon-n1-")
     assert agent_snapshot(api)["spec"]["request"]["id"] == asked.id
     told = [each for each in api.all("events") if each["reason"] == "RemoraSnapshotBeforeMove"]
