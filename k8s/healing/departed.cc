@@ -118,23 +118,26 @@ std::optional<WallTime> rolls_back_since(const IncidentRecord& incident) {
   return parse_time(step->started_at());
 }
 
-bool has_pods(const std::string& workload, const NamespaceView& view) {
-  return std::ranges::any_of(*view.pods, [&](const auto& each) {
-    const PodFacts& pod = each.second;
-    return !pod.deleting && !pod.ended() && workload_of(pod) == workload;
-  });
-}
-
-// Other pods of the pod's own revision say nothing here: they go as well.
+// A rollback that was not over in time. Somebody may have rolled on since: pods that are all ready
+// are well, of whatever revision.
 void plan_rollback_without_pod(IncidentRecord incident, Duration waited, Duration limit,
                                const NamespaceView& view, NamespacePlan& plan) {
   if (waited < limit) return;
-  if (!has_pods(incident.status.workload(), view)) {
-    const std::string how = incident.status.workload() + " has no pods any more";
+  const std::string workload = incident.status.workload();
+  int pods = 0;
+  int ready = 0;
+  for (const auto& [name, pod] : *view.pods) {
+    if (pod.deleting || pod.ended() || workload_of(pod) != workload) continue;
+    ++pods;
+    if (pod.ready) ++ready;
+  }
+  if (ready == pods) {
+    const std::string how =
+        pods == 0 ? workload + " has no pods any more" : "all pods of " + workload + " are ready";
     return plan.actions.push_back(resolved(std::move(incident), how, view.now));
   }
   if (is_alerted(incident)) return;
-  const std::string why = "not all pods of " + incident.status.workload() + " are ready in time";
+  const std::string why = "not all pods of " + workload + " are ready in time";
   plan.actions.push_back(alerted(std::move(incident), why, view.now));
 }
 

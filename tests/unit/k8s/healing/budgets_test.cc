@@ -122,8 +122,12 @@ TEST(DrainTest, ADisruptionBudgetIsKeptAsLongAsThePolicyWantsIt) {
   const auto status = world.policies[0].status;
   world.set_policy(R"({"selector":{}})");
   world.policies[0].status = status;
+  world.refuses_end_of_drain = true;
   world.settle();
   EXPECT_EQ(world.drains.back(), "end remora-p");
+  EXPECT_EQ(world.policies[0].status.disruption_budget(), "remora-p") << "not forgotten yet";
+  world.refuses_end_of_drain = false;
+  world.settle();
   EXPECT_EQ(world.policies[0].status.disruption_budget(), "");
 }
 

@@ -135,6 +135,7 @@ class World {
   BudgetRule fleet_budget{100, std::chrono::minutes(10), {}};
   std::vector<WallTime> fleet_steps;     // of other namespaces
   std::vector<std::string> drains;       // "p 50%", "end remora-p"
+  bool refuses_end_of_drain = false;     // the API server, for now
   std::vector<std::string> rolled_back;  // "Deployment/agent to rs-1"
   std::vector<std::string> resized;      // "a agent 100663296"
   StepOutcome next_outcome = StepOutcome::kDone;
@@ -229,7 +230,9 @@ class World {
   }
   bool act(const EndDrain& action) {
     drains.push_back("end " + action.budget);
-    return false;
+    if (refuses_end_of_drain) return false;
+    memory[action.policy].drain_ended = true;
+    return true;
   }
   bool act(const DeleteIncident& action) { return incidents.erase(action.name) > 0; }
   bool act(const UpdatePolicy& action) {
