@@ -37,6 +37,7 @@ OomCounter::OomCounter(pid_t pid, const std::string& proc_root, const std::strin
     : pid_(pid), proc_root_(proc_root), cgroup_root_(cgroup_root), file_(find_file()) {
   at_start_ = read().value_or(0);
   machine_at_last_look_ = read_machine();
+  machine_before_ = machine_at_last_look_;
 }
 
 std::string OomCounter::find_file() const {
@@ -52,6 +53,9 @@ std::string OomCounter::find_file() const {
 }
 
 void OomCounter::follow() {
+  // A killed process takes a while to end, and this may be that while: its kill must not be taken
+  // for one from before.
+  machine_before_ = machine_at_last_look_;
   machine_at_last_look_ = read_machine();
   std::string file = find_file();
   if (file.empty() || file == file_) return;
@@ -74,7 +78,7 @@ uint64_t OomCounter::kills() const {
   const uint64_t now = read().value_or(at_start_);
   if (now > at_start_) return now - at_start_;
   const uint64_t machine = read_machine();
-  return machine > machine_at_last_look_ ? machine - machine_at_last_look_ : 0;
+  return machine > machine_before_ ? machine - machine_before_ : 0;
 }
 
 }  // namespace remora

@@ -19,8 +19,8 @@ class OomCounter {
   void follow();
   // Kills in that cgroup since then; 0 when there is nothing to read. An agent that moves and dies
   // between two looks leaves no trace in a cgroup that we know: then it is the machine's own count
-  // (/proc/vmstat) since the last look, which may be another's. Ask only about a SIGKILL that
-  // nobody here sent.
+  // (/proc/vmstat) since the look before the last, which may be another's. Ask only about a SIGKILL
+  // that nobody here sent.
   uint64_t kills() const;
 
  private:
@@ -34,6 +34,7 @@ class OomCounter {
   std::string file_;  // memory.events or memory.oom_control; empty: none found
   uint64_t at_start_ = 0;
   uint64_t machine_at_last_look_ = 0;
+  uint64_t machine_before_ = 0;  // at the look before
 };
 
 }  // namespace remora

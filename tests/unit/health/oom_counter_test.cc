@@ -61,10 +61,26 @@ TEST_F(OomCounterTest, AKillInAnUnseenCgroupShowsInTheMachinesCount) {
   cgroup("pod", 3);
   machine(10);
   OomCounter counted = counter();
-  machine(11);  // somebody else's, before the last look
+  machine(11);  // somebody else's, before the last two looks
+  counted.follow();
   counted.follow();
   EXPECT_EQ(counted.kills(), 0u);
   machine(12);
+  EXPECT_EQ(counted.kills(), 1u);
+}
+
+// The kernel has let go of its cgroup (v1 shows the root then), but it hasn't ended.
+TEST_F(OomCounterTest, ALookWhileItIsDyingDoesntHideItsKill) {
+  place("/pod/agent");
+  cgroup("pod/agent", 0);
+  machine(10);
+  OomCounter counted = counter();
+  counted.follow();
+  cgroup("pod/agent", 1);
+  machine(11);
+  place("/");
+  cgroup("", 0);
+  counted.follow();
   EXPECT_EQ(counted.kills(), 1u);
 }
 
