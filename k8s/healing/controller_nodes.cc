@@ -104,7 +104,7 @@ void HealingController::act(const LookPtr& look, const AskSnapshot& action) {
     request.path = "/api/v1/namespaces/" + look->namespace_name + "/events";
     request.body =
         leaving_event(look->namespace_name, action, options_.instance, loop_.clock().wall_now());
-    send(look, request, [this, request](const Result<ApiReply>& reply) {
+    send(look, request, [request](const Result<ApiReply>& reply) {
       if (reply && (reply->ok() || reply->status == 409)) return;
       if (reply) log_warn("event_refused", {{"error", api_error(request, *reply).message}});
     });
