@@ -87,7 +87,7 @@ TEST_F(StepsTest, ARollbackWhosePodsDoNotGetReadyInTimeIsNoSuccess) {
   EXPECT_EQ(first().status.phase(), "Alerted");
   EXPECT_EQ(World::steps_of(first()), "roll_back:done alert:done");
   // Less than it takes to call that pod sick, too.
-  world_.pass(1min);
+  world_.pass(10s);
   EXPECT_EQ(World::steps_of(first()), "roll_back:done alert:done") << "once";
   EXPECT_EQ(first().status.phase(), "Alerted");
   world_.pods.at("b").ready = true;
