@@ -135,7 +135,7 @@ class World {
   BudgetRule fleet_budget{100, std::chrono::minutes(10), {}};
   std::vector<WallTime> fleet_steps;     // of other namespaces
   std::vector<std::string> drains;       // "p 50%", "end remora-p"
-  bool refuses_end_of_drain = false;     // the API server, for now
+  bool refuses_end_of_drain = false;     // the API server
   std::vector<std::string> rolled_back;  // "Deployment/agent to rs-1"
   std::vector<std::string> resized;      // "a agent 100663296"
   StepOutcome next_outcome = StepOutcome::kDone;
