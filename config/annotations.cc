@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 #include <limits>
+#include <map>
 #include <optional>
 #include <utility>
 
@@ -145,18 +146,24 @@ Override make_override(const AnnotationEntry& entry, std::string_view name,
 // The annotations of one root, what holds for the agent last.
 std::vector<Override> overrides_of(const Annotations& annotations, std::string_view agent,
                                    bool pod_only) {
+  std::map<std::string_view, std::string_view> ours;  // by their names, without the prefix
+  for (auto it = annotations.lower_bound(annotation_prefix);
+       it != annotations.end() && it->first.starts_with(annotation_prefix); ++it) {
+    ours.emplace(std::string_view(it->first).substr(annotation_prefix.size()), it->second);
+  }
   std::vector<Override> overrides;
+  if (ours.empty()) return overrides;
   const AppliedPolicy policy = applied_policy(annotations);
   for (const AnnotationEntry& entry : annotation_vocabulary()) {
     if (entry.pod_only != pod_only) continue;
-    if (const auto it = annotations.find(full_name(entry.name)); it != annotations.end()) {
+    if (const auto it = ours.find(entry.name); it != ours.end()) {
       overrides.push_back(make_override(entry, entry.name, it->second));
       overrides.back().is_default =
           std::ranges::find(policy.settings(), entry.name) != policy.settings().end();
     }
     if (agent.empty() || rules_of(*entry.field).pod_wide()) continue;
     const std::string name = entry.name + "." + std::string(agent);
-    if (const auto it = annotations.find(full_name(name)); it != annotations.end()) {
+    if (const auto it = ours.find(name); it != ours.end()) {
       overrides.push_back(make_override(entry, name, it->second));
     }
   }
@@ -179,6 +186,17 @@ std::string to_json(const M& message) {
   // Fails only for Any and other types that our schema does not have.
   (void)google::protobuf::util::MessageToJsonString(message, &json);
   return json;
+}
+
+// The section is as it would be with nothing in it: most are, and text takes long to make and read.
+template <typename M>
+bool is_standard(const M& section) {
+  static const std::string standard = [] {
+    M empty;
+    fill_in_defaults(empty, Origins{});
+    return empty.SerializeAsString();
+  }();
+  return section.SerializeAsString() == standard;
 }
 
 }  // namespace
@@ -254,13 +272,15 @@ std::vector<InjectedPort> app_ports_of(const PodSettings& settings) {
 std::vector<Override> pod_overrides(const Injected& injected, const InjectedAgent& agent) {
   const std::string origin(injected_annotation);
   std::vector<Override> overrides;
-  const auto section = [&](std::string key, std::string json) {
-    overrides.push_back(
-        {.key = std::move(key), .values = {std::move(json)}, .origin = origin, .structured = true});
+  const auto section = [&]<typename M>(const char* key, const M& message) {
+    overrides.push_back({.key = key,
+                         .values = {is_standard(message) ? "{}" : to_json(message)},
+                         .origin = origin,
+                         .structured = true});
   };
-  section("interception", to_json(injected.interception()));
-  section("outbound", to_json(injected.outbound()));
-  section("pod", to_json(injected.pod()));
+  section("interception", injected.interception());
+  section("outbound", injected.outbound());
+  section("pod", injected.pod());
   const bool has_own = agent.ports_size() > 0 && agent.ports(0).inbound_port() != 0;
   overrides.push_back(
       {.key = "inbound.listen",

@@ -60,8 +60,15 @@ const FieldDescriptor* descend(std::string_view key, Message*& message, bool str
   }
 }
 
+// What code writes for a section, so often that the parser need not see it.
+constexpr std::string_view empty_section = "{}";
+
 void load_structured(const Override& from, Message& message, const FieldDescriptor& field,
                      Reporter& reporter, Origins& origins) {
+  if (from.values[0] == empty_section) {
+    const YamlNode nothing{.kind = YamlNode::Kind::kMap, .line = 1, .column = 1, .text = {}};
+    return Loader(from.origin, reporter, origins).load_field(nothing, message, field, from.key);
+  }
   const auto tree = parse_yaml(from.values[0]);
   if (!tree) {
     return reporter.add(Origin{from.origin, tree.error().line, tree.error().column}, from.key,

@@ -31,6 +31,14 @@ void Origins::forget(const std::string& path) {
   }
 }
 
+bool Origins::is_any_set(std::string_view path) const {
+  for (auto it = by_path_.lower_bound(path);
+       it != by_path_.end() && std::string_view(it->first).starts_with(path); ++it) {
+    if (is_within(it->first, path)) return true;
+  }
+  return false;
+}
+
 bool Origins::is_bad(std::string_view path) const {
   for (std::string_view above = parent_of(path); !above.empty(); above = parent_of(above)) {
     const auto it = by_path_.find(above);

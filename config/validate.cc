@@ -312,9 +312,7 @@ class Validator {
     const Snapshots& snapshots = config_.snapshots();
     const std::string& store = snapshots.store();
     const std::string& state_dir = config_.agent().state_dir();
-    Config defaults;
-    fill_in_defaults(defaults, Origins{});
-    const Snapshots& unchanged = defaults.snapshots();
+    const Snapshots& unchanged = default_config().snapshots();
     // A key that only repeats the default promises nothing.
     const std::pair<std::string_view, bool> keys[] = {
         {"interval", to_duration(snapshots.interval()) != to_duration(unchanged.interval())},

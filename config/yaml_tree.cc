@@ -176,6 +176,7 @@ std::expected<YamlTree, YamlError> parse_yaml(std::string_view text, const YamlL
   }
   if (std::optional<YamlError> error = check_text(text)) return std::unexpected(*std::move(error));
   YamlTree tree;
+  if (text.empty()) return tree;
   try {
     std::istringstream in{std::string(text)};
     YAML::Parser parser(in);

@@ -1,12 +1,20 @@
 #include "k8s/inject/patch_builder.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 namespace remora::k8s {
 
-PatchBuilder::PatchBuilder(const Json& pod)
-    : pod_(std::make_unique<Json>(pod)), operations_(std::make_unique<Json>(Json::array())) {}
+namespace {
+
+std::string text_of_json(const Json& value) {
+  return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+}  // namespace
+
+PatchBuilder::PatchBuilder(const Json& pod) : pod_(std::make_unique<Json>(pod)) {}
 PatchBuilder::~PatchBuilder() = default;
 
 const Json* PatchBuilder::at(const std::string& pointer) const {
@@ -16,16 +24,19 @@ const Json* PatchBuilder::at(const std::string& pointer) const {
   return value.is_null() ? nullptr : &value;
 }
 
-void PatchBuilder::add(const std::string& pointer, const Json& value) {
-  apply({{"op", "add"}, {"path", pointer}, {"value", value}});
+void PatchBuilder::add(const std::string& pointer, Json value) {
+  note("add", pointer, &value);
+  put(pointer, std::move(value));
 }
 
-void PatchBuilder::replace(const std::string& pointer, const Json& value) {
-  apply({{"op", "replace"}, {"path", pointer}, {"value", value}});
+void PatchBuilder::replace(const std::string& pointer, Json value) {
+  note("replace", pointer, &value);
+  pod_->at(Json::json_pointer(pointer)) = std::move(value);
 }
 
 void PatchBuilder::remove(const std::string& pointer) {
-  apply({{"op", "remove"}, {"path", pointer}});
+  note("remove", pointer, nullptr);
+  pod_->patch_inplace(Json::array({{{"op", "remove"}, {"path", pointer}}}));
 }
 
 void PatchBuilder::ensure(const std::string& pointer, const Json& value) {
@@ -50,15 +61,29 @@ void PatchBuilder::ensure_items(const std::string& pointer, const Json& items,
   }
 }
 
-size_t PatchBuilder::size() const { return operations_->size(); }
+std::string PatchBuilder::dump() const { return "[" + operations_ + "]"; }
 
-std::string PatchBuilder::dump() const {
-  return operations_->dump(-1, ' ', false, Json::error_handler_t::replace);
+void PatchBuilder::note(std::string_view operation, const std::string& pointer, const Json* value) {
+  operations_.append(size_++ == 0 ? "" : ",");
+  operations_.append("{\"op\":\"").append(operation).append("\",\"path\":");
+  operations_.append(text_of_json(pointer));
+  if (value != nullptr) operations_.append(",\"value\":").append(text_of_json(*value));
+  operations_ += '}';
 }
 
-void PatchBuilder::apply(Json operation) {
-  pod_->patch_inplace(Json::array({operation}));
-  operations_->push_back(std::move(operation));
+// What patch_inplace() does, which would copy the value three times.
+void PatchBuilder::put(const std::string& pointer, Json value) {
+  const Json::json_pointer place(pointer);
+  Json& parent = pod_->at(place.parent_pointer());
+  const std::string& step = place.back();
+  if (!parent.is_array()) {
+    parent[step] = std::move(value);
+  } else if (step == "-") {
+    parent.push_back(std::move(value));
+  } else {
+    const size_t index = std::min<size_t>(std::stoul(step), parent.size());
+    parent.insert(parent.begin() + static_cast<Json::difference_type>(index), std::move(value));
+  }
 }
 
 }  // namespace remora::k8s

@@ -23,9 +23,9 @@ class PatchBuilder {
   // Null when there is nothing at pointer, or null.
   const Json* at(const std::string& pointer) const;
 
-  // RFC 6902 section 4. The parent must be there.
-  void add(const std::string& pointer, const Json& value);
-  void replace(const std::string& pointer, const Json& value);
+  // RFC 6902 section 4. The parent must be there; pointer is not the whole pod.
+  void add(const std::string& pointer, Json value);
+  void replace(const std::string& pointer, Json value);
   void remove(const std::string& pointer);
 
   // Adds value unless there is something already.
@@ -35,14 +35,16 @@ class PatchBuilder {
   // Appends those items whose member `key` no item of the list has; makes the list if need be.
   void ensure_items(const std::string& pointer, const Json& items, std::string_view key);
 
-  size_t size() const;
-  std::string dump() const;
+  size_t size() const { return size_; }
+  std::string dump() const;  // a JSON array of the operations
 
  private:
-  void apply(Json operation);
+  void note(std::string_view operation, const std::string& pointer, const Json* value);
+  void put(const std::string& pointer, Json value);
 
   std::unique_ptr<Json> pod_;
-  std::unique_ptr<Json> operations_;
+  std::string operations_;  // as JSON, between commas: a webhook has no time to keep copies
+  size_t size_ = 0;
 };
 
 }  // namespace remora::k8s

@@ -10,10 +10,10 @@
 
 #include "config/annotations.h"
 #include "config/pod.h"
+#include "config/policy_values.h"
 #include "config/read_file.h"
 #include "config/scalar.h"
 #include "sidecar/app/command.h"
-#include "sidecar/app/policy_values.h"
 #include "sidecar/net/tcp.h"
 
 namespace remora {
@@ -241,12 +241,13 @@ Result<AppConfig> load_pod_or_last_good(const PodSources& sources) {
 
 std::optional<config::PolicyValues> kept_policy_values() {
   const Result<std::string> text = config::read_file(policy_file(), config::annotations_bytes_max);
-  return text ? parse_policy_values(*text) : std::nullopt;
+  return text ? config::parse_policy_values(*text) : std::nullopt;
 }
 
 // As keep() does, and for the same reason.
 void keep_policy_values(const config::PolicyValues& settings) {
-  if (make_last_good_dir(last_good_dir())) write_file(policy_file(), policy_values_text(settings));
+  if (make_last_good_dir(last_good_dir()))
+    write_file(policy_file(), config::policy_values_text(settings));
 }
 
 }  // namespace remora

@@ -8,7 +8,7 @@
 #include "config/annotations.h"
 #include "config/render.h"
 
-using namespace remora::config;
+using namespace remora::config;  // NOLINT(google-build-using-namespace)
 
 namespace {
 

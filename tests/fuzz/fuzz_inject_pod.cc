@@ -9,7 +9,7 @@
 #include "config/load.h"
 #include "k8s/inject/inject.h"
 
-using namespace remora;
+using namespace remora;  // NOLINT(google-build-using-namespace)
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   // Deeper documents are refused before they get here (webhook and manifests), and would overflow

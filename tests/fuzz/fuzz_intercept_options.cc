@@ -9,8 +9,8 @@
 
 namespace {
 
-using namespace remora;
-using namespace remora::intercept;
+using namespace remora;             // NOLINT(google-build-using-namespace)
+using namespace remora::intercept;  // NOLINT(google-build-using-namespace)
 
 void must(bool ok) {
   if (!ok) std::abort();

@@ -15,7 +15,7 @@
 
 namespace {
 
-using namespace remora;
+using namespace remora;  // NOLINT(google-build-using-namespace)
 
 std::vector<std::string> messages_in(std::string_view bytes, size_t step) {
   std::vector<std::string> all;

@@ -6,7 +6,7 @@
 
 #include "k8s/inject/manifest.h"
 
-using namespace remora;
+using namespace remora;  // NOLINT(google-build-using-namespace)
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);

@@ -10,7 +10,7 @@
 
 namespace {
 
-using namespace remora;
+using namespace remora;  // NOLINT(google-build-using-namespace)
 
 void must(bool ok) {
   if (!ok) std::abort();

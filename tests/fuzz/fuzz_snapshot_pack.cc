@@ -11,7 +11,7 @@
 
 namespace {
 
-using namespace remora::checkpoint;
+using namespace remora::checkpoint;  // NOLINT(google-build-using-namespace)
 
 class MemoryFile final : public ReadableFile {
  public:

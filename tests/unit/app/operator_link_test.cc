@@ -5,7 +5,6 @@
 #include <gtest/gtest.h>
 
 #include "sidecar/app/link_report.h"
-#include "sidecar/app/policy_values.h"
 #include "sidecar/app/report_mark.h"
 #include "sidecar/app/request_record.h"
 
@@ -106,18 +105,6 @@ TEST(LinkReportTest, AnIncidentIsToldWithItsTimesAndEnd) {
   EXPECT_EQ(report.evidence(0), "exit: exited with code 3");
   incident.status = IncidentStatus::kOpen;
   EXPECT_EQ(incident_report("agent", incident).outcome(), "open");
-}
-
-TEST(PolicyValuesTest, AreReadBackAndNothingElseIs) {
-  const config::PolicyValues values{
-      .policy = "p", .generation = 3, .annotations = {{"remora.dev/hang-window", "45s"}}};
-  EXPECT_EQ(parse_policy_values(policy_values_text(values)), values);
-  EXPECT_EQ(parse_policy_values(policy_values_text({})), config::PolicyValues{});
-  for (const char* text : {"", "{}", "[]", R"({"policy":"p","generation":1})",
-                           R"({"policy":"p","generation":"1","annotations":{}})",
-                           R"({"policy":"p","generation":1,"annotations":{"a":1}})"}) {
-    EXPECT_FALSE(parse_policy_values(text)) << text;
-  }
 }
 
 }  // namespace

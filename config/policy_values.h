@@ -7,10 +7,10 @@
 
 #include "config/annotations.h"
 
-namespace remora {
+namespace remora::config {
 
-std::string policy_values_text(const config::PolicyValues& values);
+std::string policy_values_text(const PolicyValues& values);
 // Nothing for any other text.
-std::optional<config::PolicyValues> parse_policy_values(std::string_view text);
+std::optional<PolicyValues> parse_policy_values(std::string_view text);
 
-}  // namespace remora
+}  // namespace remora::config
