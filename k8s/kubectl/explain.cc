@@ -48,14 +48,41 @@ void collect_leaves(const Json& object, const std::string& prefix, std::vector<L
   }
 }
 
+struct ChosenPolicy {
+  PolicyRecord record;
+  const Json* object = nullptr;
+};
+
+// The first one by name of those that select the pod, as the operator chooses.
+std::optional<ChosenPolicy> choose_policy(const std::vector<Json>& policies,
+                                          const PodFacts& facts) {
+  std::optional<ChosenPolicy> chosen;
+  for (const Json& object : policies) {
+    Result<PolicyRecord> policy = read_policy(object);
+    if (!policy || !selects(policy->spec.selector(), facts.labels)) continue;
+    if (chosen && chosen->record.name < policy->name) continue;
+    chosen = ChosenPolicy{std::move(*policy), &object};
+  }
+  return chosen;
+}
+
+// The operator tells a sidecar with a link what its policy says by now.
+config::Annotations annotations_by_now(const config::Annotations& at_birth,
+                                       const config::Injected& injected,
+                                       const std::optional<ChosenPolicy>& policy) {
+  if (!injected.has_link() || (policy && !policy->record.values)) return at_birth;
+  return config::with_policy(at_birth, policy ? *policy->record.values : config::PolicyValues{});
+}
+
 class PodExplainer {
  public:
   PodExplainer(const ExplainInput& input, config::Injected injected, const Object& object)
       : input_(input),
         injected_(std::move(injected)),
-        annotations_(metadata_map(input.pod, "annotations")),
-        applied_(config::applied_policy(annotations_)),
-        facts_(read_pod(object)) {
+        facts_(read_pod(object)),
+        policy_(choose_policy(input.policies, facts_)),
+        at_birth_(metadata_map(input.pod, "annotations")),
+        by_now_(annotations_by_now(at_birth_, injected_, policy_)) {
     out_.pod = object.key();
     out_.version = injected_.version();
   }
@@ -97,15 +124,17 @@ class PodExplainer {
     }
   }
 
+  // Those are settled when the pod is made.
   void add_pod_settings() {
     SettingGroup group{.title = "pod", .settings = {}};
     for (const config::AnnotationEntry& entry : config::annotation_vocabulary()) {
       if (!entry.pod_only) continue;
       const std::string name = std::string(config::annotation_prefix) + entry.name;
-      const auto written = annotations_.find(name);
+      const auto written = at_birth_.find(name);
       const std::string& standard = config::rules_of(*entry.field).default_();
-      if (written != annotations_.end()) {
-        group.settings.push_back({entry.path, written->second, whose("annotation " + name), false});
+      if (written != at_birth_.end()) {
+        const std::string from = whose("annotation " + name, config::applied_policy(at_birth_));
+        group.settings.push_back({entry.path, written->second, from, false});
       } else if (!standard.empty()) {
         group.settings.push_back({entry.path, standard, by_default, true});
       }
@@ -115,8 +144,7 @@ class PodExplainer {
 
   void add_agent(const config::InjectedAgent& agent) {
     // As the sidecar puts them together.
-    std::vector<config::Override> overrides =
-        config::annotation_overrides(annotations_, agent.name());
+    std::vector<config::Override> overrides = config::annotation_overrides(by_now_, agent.name());
     const auto own = std::ranges::stable_partition(overrides, &config::Override::is_default);
     std::vector<config::Override> of_pod = config::pod_overrides(injected_, agent);
     overrides.insert(own.begin(), std::make_move_iterator(of_pod.begin()),
@@ -155,39 +183,28 @@ class PodExplainer {
   std::string file_name() const { return "ConfigMap " + config_map_of(input_.pod); }
 
   // An annotation that the webhook wrote is the policy's word.
-  std::string whose(const std::string& place) const {
+  static std::string whose(const std::string& place, const config::AppliedPolicy& applied) {
     constexpr std::string_view mark = "annotation remora.dev/";
     if (!place.starts_with(mark)) return place;
     const std::string name = place.substr(mark.size());
-    const bool is_policys =
-        std::ranges::find(applied_.settings(), name) != applied_.settings().end();
-    return is_policys ? "HealingPolicy " + applied_.name() : place;
+    const bool is_policys = std::ranges::find(applied.settings(), name) != applied.settings().end();
+    return is_policys ? "HealingPolicy " + applied.name() : place;
   }
 
   std::string words_for(const config::Origin& origin) const {
     if (origin.file == config::injected_annotation) return "the injection";
-    if (origin.line == 0 || origin.file.starts_with("annotation")) return whose(origin.file);
+    if (origin.line == 0 || origin.file.starts_with("annotation")) {
+      return whose(origin.file, config::applied_policy(by_now_));
+    }
     return origin.file + ", line " + std::to_string(origin.line);
   }
 
   void add_policy() {
-    const PolicyRecord* chosen = nullptr;
-    const Json* object = nullptr;
-    std::vector<std::pair<PolicyRecord, const Json*>> read;
-    for (const Json& each : input_.policies) {
-      Result<PolicyRecord> policy = read_policy(each);
-      if (policy) read.emplace_back(std::move(*policy), &each);
-    }
-    std::ranges::sort(read, {}, [](const auto& one) { return one.first.name; });
-    for (const auto& [policy, json] : read) {
-      if (chosen != nullptr || !selects(policy.spec.selector(), facts_.labels)) continue;
-      chosen = &policy;
-      object = json;
-    }
-    if (chosen == nullptr) return;
-    SettingGroup group{.title = "HealingPolicy " + chosen->name, .settings = {}};
+    if (!policy_) return;
+    const auto& [record, object] = *policy_;
+    SettingGroup group{.title = "HealingPolicy " + record.name, .settings = {}};
     std::vector<Leaf> leaves;
-    collect_leaves(write_message(chosen->spec), "", leaves);
+    collect_leaves(write_message(record.spec), "", leaves);
     const Json* written = find_object(*object, "spec");
     for (const Leaf& leaf : leaves) {
       const bool is_default = written == nullptr || !is_written(*object, leaf.path);
@@ -228,9 +245,10 @@ class PodExplainer {
 
   const ExplainInput& input_;
   const config::Injected injected_;
-  const config::Annotations annotations_;
-  const config::AppliedPolicy applied_;
   const PodFacts facts_;
+  const std::optional<ChosenPolicy> policy_;
+  const config::Annotations at_birth_;
+  const config::Annotations by_now_;
   Explanation out_;
 };
 

@@ -223,6 +223,29 @@ TEST(ExplainTest, WhatAPolicyHasSetIsThePolicysAndBelowTheConfigMap) {
   expect_from(explanation, "pod", "memoryLimit", "128Mi", "HealingPolicy agents");
 }
 
+// Such a sidecar is told of what changes in its policy.
+TEST(ExplainTest, BesideALinkThePolicyIsTheOneOfToday) {
+  ExplainInput in{
+      .pod = pod("a", {{"remora.dev/hang-window", "60s"},
+                       {"remora.dev/snapshot-interval", "2m"},
+                       {"remora.dev/policy",
+                        R"({"name":"old","settings":["hang-window","snapshot-interval"]})"}}),
+      .policies = {policy()},
+      .config_file = {}};
+  in.policies[0]["spec"]["sidecar"]["detection"]["hangWindow"] = "20s";
+  expect_from(explained(in), "agent agent", "detection.hangWindow", "1m", "HealingPolicy old");
+  Json record = Json::parse(injected);
+  record["link"] = {{"address", "remora.remora-system:8443"}};
+  in.pod["metadata"]["annotations"]["remora.dev/injected"] = record.dump();
+  const Explanation linked = explained(in);
+  expect_from(linked, "agent agent", "detection.hangWindow", "20s", "HealingPolicy agents");
+  const Setting* interval = find_setting(linked, "agent agent", "snapshots.interval");
+  EXPECT_TRUE(interval == nullptr || interval->is_default);
+  // What it says now can't be used: the sidecar was told nothing.
+  in.policies[0]["spec"]["sidecar"]["detection"]["hangWindow"] = "no time";
+  expect_from(explained(in), "agent agent", "detection.hangWindow", "1m", "HealingPolicy old");
+}
+
 TEST(ExplainTest, DefaultsThatTheApiServerFilledInAreDefaults) {
   ExplainInput in{.pod = pod("a"), .policies = {policy()}, .config_file = {}};
   in.policies[0]["spec"]["stableAfter"] = "30s";
