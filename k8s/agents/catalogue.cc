@@ -229,24 +229,15 @@ void Catalogue::on_written(const std::string& key, const ApiRequest& request,
     trouble_.clear();
     return done({.again_after = gather});
   }
-  // The lead is over, which is logged where it ends.
-  if (!reply && reply.error().code == ErrorCode::kCancelled) return done({.failed = true});
-  std::string why = reply ? std::string() : reply.error().message;
-  std::optional<Duration> after;
-  if (reply) {
-    const ApiProblem problem = api_problem(request, *reply);
-    // Somebody was faster, or it is gone: the watch tells.
-    const bool stale = problem.fault == ApiFault::kConflict ||
-                       problem.fault == ApiFault::kAlreadyExists ||
-                       problem.fault == ApiFault::kNotFound;
-    if (stale) return done({.failed = true});
-    why = problem.error.message;
-    after = problem.retry_after;
+  RefusedWrite refused = refused_write(request, reply);
+  if (!refused.why.empty()) {
+    failures_.add();
+    if (refused.why != trouble_) {
+      log_warn("agent_not_written", {{"agent", key}, {"error", refused.why}});
+    }
+    trouble_ = std::move(refused.why);
   }
-  failures_.add();
-  if (why != trouble_) log_warn("agent_not_written", {{"agent", key}, {"error", why}});
-  trouble_ = why;
-  done({.failed = true, .again_after = after});
+  done({.failed = true, .again_after = refused.retry_after});
 }
 
 }  // namespace remora::k8s

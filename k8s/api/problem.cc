@@ -1,6 +1,7 @@
 #include "k8s/api/problem.h"
 
 #include <nlohmann/json.hpp>
+#include <utility>
 
 namespace remora::k8s {
 namespace {
@@ -130,6 +131,18 @@ ApiProblem api_problem(const ApiRequest& request, const ApiReply& reply) {
                              code == ErrorCode::kUnavailable)
                       .error();
   return problem;
+}
+
+RefusedWrite refused_write(const ApiRequest& request, const Result<ApiReply>& reply) {
+  if (!reply) {
+    return {.why = reply.error().code == ErrorCode::kCancelled ? "" : reply.error().message};
+  }
+  ApiProblem problem = api_problem(request, *reply);
+  const bool is_another = problem.fault == ApiFault::kConflict ||
+                          problem.fault == ApiFault::kAlreadyExists ||
+                          problem.fault == ApiFault::kNotFound;
+  if (is_another) return {};
+  return {.why = std::move(problem.error.message), .retry_after = problem.retry_after};
 }
 
 }  // namespace remora::k8s

@@ -38,4 +38,13 @@ inline Error api_error(const ApiRequest& request, const ApiReply& reply) {
   return api_problem(request, reply).error;
 }
 
+// What became of a write that was not taken: it is decided again, from what a watch shows by then.
+struct RefusedWrite {
+  // For the log. Empty: nothing is wrong; the lead is over, or the object is another by now.
+  std::string why;
+  std::optional<Duration> retry_after{};  // what the server asks for
+};
+// For a reply that is an error or not ok().
+RefusedWrite refused_write(const ApiRequest& request, const Result<ApiReply>& reply);
+
 }  // namespace remora::k8s

@@ -82,21 +82,15 @@ void EvictionResponder::say(const std::string& key, const EvictionRecord& record
 
 void EvictionResponder::on_said(const std::string& key, const ApiRequest& request,
                                 const Result<ApiReply>& reply, WorkQueue::Done done) {
-  // The lead is over, which is logged where it ends.
-  if (!reply && reply.error().code == ErrorCode::kCancelled) return done({.failed = true});
-  std::string why = reply ? std::string() : reply.error().message;
-  std::optional<Duration> after;
-  if (reply) {
-    const ApiProblem problem = api_problem(request, *reply);
-    // It is over, and the watch will tell.
-    if (problem.fault == ApiFault::kNotFound) return done({});
-    why = problem.error.message;
-    after = problem.retry_after;
+  RefusedWrite refused = refused_write(request, reply);
+  if (!refused.why.empty()) {
+    failures_.add();
+    if (refused.why != trouble_) {
+      log_warn("eviction_not_written", {{"eviction", key}, {"error", refused.why}});
+    }
+    trouble_ = std::move(refused.why);
   }
-  failures_.add();
-  if (why != trouble_) log_warn("eviction_not_written", {{"eviction", key}, {"error", why}});
-  trouble_ = why;
-  done({.failed = true, .again_after = after});
+  done({.failed = true, .again_after = refused.retry_after});
 }
 
 }  // namespace remora::k8s

@@ -36,6 +36,7 @@ class EvictionResponder {
                     MetricRegistry& registry);
   EvictionResponder(const EvictionResponder&) = delete;
   EvictionResponder& operator=(const EvictionResponder&) = delete;
+  ~EvictionResponder() = default;
   void start() { cache_.start(); }
 
  private:

@@ -401,5 +401,19 @@ TEST(ApiProblemTest, EachStatusHasItsKind) {
   EXPECT_EQ(api_problem({.path = "/x"}, {503, "{}"}).fault, ApiFault::kUnavailable);
 }
 
+TEST(ApiProblemTest, OfARefusedWriteOnlyWhatIsWrongIsSaid) {
+  const ApiRequest patch{.method = "PATCH", .path = "/x"};
+  const auto said = [&](Result<ApiReply> reply) { return refused_write(patch, reply).why; };
+  EXPECT_EQ(said(make_error(ErrorCode::kCancelled, ErrorSource::kInternal, "the lead is over")),
+            "");
+  EXPECT_EQ(said(make_error(ErrorCode::kUnavailable, ErrorSource::kUpstream, "away")), "away");
+  for (const int status : {404, 409}) EXPECT_EQ(said(ApiReply{status, "{}"}), "") << status;
+  EXPECT_THAT(said(ApiReply{422, R"({"message":"spec.x is wrong"})"}),
+              testing::HasSubstr("spec.x is wrong"));
+  const RefusedWrite later = refused_write(patch, ApiReply{429, "{}", std::chrono::seconds(7)});
+  EXPECT_NE(later.why, "");
+  EXPECT_EQ(later.retry_after, std::chrono::seconds(7));
+}
+
 }  // namespace
 }  // namespace remora::k8s
