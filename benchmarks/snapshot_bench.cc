@@ -8,12 +8,15 @@
 // does, a quarter in small files. All caches are warm; the volume is flushed before each timing
 // and within it, as each of the measured steps makes its result durable.
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <functional>
 #include <string>
+#include <string_view>
+#include <system_error>
 #include <vector>
 
 #include <fcntl.h>
@@ -25,10 +28,8 @@
 #include "checkpoint/restore.h"
 #include "checkpoint/verify.h"
 
+namespace remora::checkpoint {
 namespace {
-
-using namespace remora;
-using namespace remora::checkpoint;
 
 constexpr size_t mib = 1 << 20;
 constexpr int rounds = 5;
@@ -195,16 +196,22 @@ void measure(const std::string& root, size_t total_mib) {
             bytes);
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
   const std::string base = argc > 1 ? argv[1] : std::filesystem::temp_directory_path().string();
-  const auto total_mib = static_cast<size_t>(argc > 2 ? std::atoi(argv[2]) : 200);
-  require(total_mib >= 8 && total_mib <= 100'000,
-          "usage: snapshot_bench [DIRECTORY] [MIB, at least 8]");
+  const std::string_view size = argc > 2 ? argv[2] : "200";
+  size_t total_mib = 0;
+  const auto [end, error] = std::from_chars(size.data(), size.data() + size.size(), total_mib);
+  require(error == std::errc() && end == size.data() + size.size() && total_mib >= 8 &&
+              total_mib <= 100'000,
+          "usage: snapshot_bench [DIRECTORY] [MIB, 8 to 100000]");
   const std::string root = base + "/snapshot_bench-" + random_name();
   std::filesystem::create_directories(root);
   measure(root, total_mib);
   std::filesystem::remove_all(root);
   return 0;
 }
+
+}  // namespace
+}  // namespace remora::checkpoint
+
+int main(int argc, char** argv) { return remora::checkpoint::run(argc, argv); }

@@ -39,6 +39,7 @@ class Authorities {
   Authorities(Loop& loop, ApiClient& client, Options options, Counter& failures);
   Authorities(const Authorities&) = delete;
   Authorities& operator=(const Authorities&) = delete;
+  ~Authorities() = default;
   void start();
 
  private:

@@ -37,6 +37,7 @@ class Catalogue {
             MetricRegistry& registry);
   Catalogue(const Catalogue&) = delete;
   Catalogue& operator=(const Catalogue&) = delete;
+  ~Catalogue() = default;
   void start();
 
   void on_connected(ConnectedAgent agent);

@@ -100,7 +100,7 @@ void IdentityLeases::end(const std::string& namespace_name, const std::string& a
   call(std::move(request), [](const Result<ApiReply>&) {});
 }
 
-void IdentityLeases::change(std::shared_ptr<Change> change) {
+void IdentityLeases::change(const std::shared_ptr<Change>& change) {
   change->request = request("GET", change->lease);
   ApiRequest asked = change->request;
   asked.may_send = nullptr;

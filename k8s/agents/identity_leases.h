@@ -42,6 +42,7 @@ class IdentityLeases {
                  MetricRegistry& registry);
   IdentityLeases(const IdentityLeases&) = delete;
   IdentityLeases& operator=(const IdentityLeases&) = delete;
+  ~IdentityLeases() = default;
 
   // A sidecar says that it publishes under epoch. lost: another has the identity, as the Lease
   // says.
@@ -67,7 +68,7 @@ class IdentityLeases {
     int tries = 0;
     ApiRequest request{};
   };
-  void change(std::shared_ptr<Change> change);
+  void change(const std::shared_ptr<Change>& change);
   void write(const std::shared_ptr<Change>& change, const Known& known);
   void again(const std::shared_ptr<Change>& change, const Error& why);
   void call(ApiRequest request, std::function<void(const Result<ApiReply>&)> then);

@@ -44,6 +44,7 @@ class AlertSender {
               uint32_t seed);
   AlertSender(const AlertSender&) = delete;
   AlertSender& operator=(const AlertSender&) = delete;
+  ~AlertSender() = default;
 
   // alerts null: its policy is gone.
   void see(const std::string& namespace_name, const IncidentRecord& incident,

@@ -4,6 +4,7 @@
 #include <array>
 #include <ctime>
 #include <nlohmann/json.hpp>
+#include <ranges>
 #include <utility>
 
 #include "config/annotations.h"
@@ -206,12 +207,12 @@ std::optional<PodFault> container_fault(const ContainerFacts& container) {
 
 // The Events name it; the pod's status only says that a container is being created.
 std::optional<PodFault> volume_fault(const PodFacts& pod, const PodEvents& events) {
-  for (auto event = events.events.rbegin(); event != events.events.rend(); ++event) {
-    if (!is_one_of(event->reason, {"FailedMount", "FailedAttachVolume", "FailedMapVolume"})) {
+  for (const auto& event : std::views::reverse(events.events)) {
+    if (!is_one_of(event.reason, {"FailedMount", "FailedAttachVolume", "FailedMapVolume"})) {
       continue;
     }
-    std::string summary = event->reason + ": " + event->message;
-    if (event->message.starts_with("Multi-Attach")) {
+    std::string summary = event.reason + ": " + event.message;
+    if (event.message.starts_with("Multi-Attach")) {
       summary +=
           " (the node that it was used on is to let go of it first: Kubernetes waits 6 "
           "minutes for one that is lost, or until a person who knows that it is off taints "

@@ -42,6 +42,7 @@ class Leader {
   Leader(Loop& loop, ApiClient& client, LeaderOptions options, Task elected, Task lost);
   Leader(const Leader&) = delete;
   Leader& operator=(const Leader&) = delete;
+  ~Leader() = default;
 
   void start();
   // Gives the Lease back, if it is ours, so that another may take it at once; done is called when

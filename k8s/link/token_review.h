@@ -54,6 +54,7 @@ class TokenReviewer {
   TokenReviewer(Loop& loop, k8s::ApiClient& client) : loop_(loop), client_(client) {}
   TokenReviewer(const TokenReviewer&) = delete;
   TokenReviewer& operator=(const TokenReviewer&) = delete;
+  ~TokenReviewer() = default;
 
   // done is called once, from inside the call or later, never after this is gone. Errors: those of
   // judge_review(); kUnavailable (retryable): nobody could be asked, or too many wait.

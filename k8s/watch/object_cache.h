@@ -56,6 +56,7 @@ class ObjectCache {
   ObjectCache(Loop& loop, ApiClient& client, CacheOptions options);
   ObjectCache(const ObjectCache&) = delete;
   ObjectCache& operator=(const ObjectCache&) = delete;
+  ~ObjectCache() = default;
 
   void on_change(Handler handler) { handlers_.push_back(std::move(handler)); }
   // synced is called once, when all objects are known for the first time.

@@ -137,7 +137,7 @@ int main(int argc, char** argv) {
   ::setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
   sockaddr_in address{};
   address.sin_family = AF_INET;
-  address.sin_port = htons(static_cast<uint16_t>(std::atoi(argv[1])));
+  address.sin_port = htons(static_cast<uint16_t>(std::strtol(argv[1], nullptr, 10)));
   if (::bind(listener, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 ||
       ::listen(listener, 128) != 0) {
     std::perror("locking_agent: cannot listen");

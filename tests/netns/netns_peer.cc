@@ -24,7 +24,7 @@
 
 namespace {
 
-using namespace remora;
+using namespace remora;  // NOLINT(google-build-using-namespace)
 using namespace std::chrono_literals;
 
 constexpr auto connect_wait = 5s;
