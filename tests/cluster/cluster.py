@@ -213,6 +213,10 @@ class Cluster:
         return box.run([self.programs.debian / "usr/bin/ctr", "--namespace=k8s.io", *words],
                        env=self.environment(), **more)
 
+    def tasks(self, name):
+        """What runs on a node, one line each, as its runtime says."""
+        return self._ctr(self.machine(name), "tasks", "list").stdout
+
     def _import(self, box, archive):
         self._ctr(box, "images", "import", archive, seconds=IMPORT_S)
 

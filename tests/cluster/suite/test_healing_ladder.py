@@ -74,6 +74,36 @@ def test_a_rollout_that_crash_loops_is_rolled_back(healer, kube, tools_image, re
         results.split_of(ended), "back to the revision before"))
 
 
+def stateful(image, name, script):
+    made = agents(image, 2, script, name)
+    made["kind"] = "StatefulSet"
+    return made
+
+
+def test_a_stateful_set_whose_rollout_crash_loops_is_rolled_back(healer, kube, tools_image, recoveries):
+    """Kubernetes waits for the bad pod to be Ready, also when the template is mended by hand: the
+    pod has to be deleted, too."""
+    kube.apply(policy(ladders=[{"fault": "crash_loop", "steps": ["roll_back", "alert"]}]),
+               *(stateful(tools_image, name, FOREVER) for name in ("agent", "alone")))
+    for name in ("agent", "alone"):
+        wait_ready(kube, 2, name)
+    time.sleep(3)  # In service for stableAfter: what the revision must have been.
+    began = time.monotonic()
+    kube.apply(*(stateful(tools_image, name, "sleep 1; exit 3") for name in ("agent", "alone")))
+    kube.wait_for("a pod of the bad revision crashes", lambda: restarts(kube), bool)
+    wait_ready(kube, 2)
+    healed_s = time.monotonic() - began
+    ended = kube.wait_for("the incidents' end", lambda: incidents(kube), all_resolved)
+    assert {step for each in ended for step in steps_of(each)} >= {"roll_back:verified"}
+    while time.monotonic() - began < healed_s + ALONE_S:
+        assert not all(is_ready(each) for each in pods(kube, "alone"))
+        time.sleep(1)
+    recoveries.append(results.Recovery(
+        "a StatefulSet's rollout whose pods crash", f"{healed_s:.0f} s",
+        f"not within {healed_s + ALONE_S:.0f} s", results.split_of(ended),
+        "back to the revision before; the pod that waits is deleted"))
+
+
 def test_an_agent_killed_for_want_of_memory_gets_more_in_place(healer, kube, tools_image, recoveries):
     greedy = f"sleep 3; dd if=/dev/zero of=/dev/null bs=48M count=1 && {FOREVER}"
     limits = {"resources": {"limits": {"memory": "32Mi"}, "requests": {"memory": "32Mi"}}}

@@ -134,6 +134,8 @@ USES = {
     ("incidents", "delete"): (nothing, an_incident_of_long_ago),
     ("incidents/status", "patch"): (nothing, a_crash_loop),
     ("tokenreviews", "create"): (nothing, a_sidecar_that_reports),
+    ("configmaps", "create"): (nothing, a_sidecar_that_reports),
+    ("configmaps", "patch"): (nothing, a_sidecar_that_reports),
     ("agentsnapshots", "create"): (nothing, a_sidecar_that_reports),
     ("agentsnapshots/status", "patch"): (nothing, a_sidecar_that_reports),
 }

@@ -200,6 +200,45 @@ def test_a_pod_of_a_lost_node_is_fenced_and_its_successor_goes_on_from_a_shared_
         "its successor is Ready, with its state": f"{healed_s:.0f} s"})
 
 
+def runs_on(cluster, node, one):
+    """What the node's own runtime says of a pod's agent; the API server can't know."""
+    container_id = status_of(one, "agent")["containerID"].removeprefix("containerd://")
+    tasks = cluster.tasks(node)
+    return any(container_id in line and "RUNNING" in line for line in tasks.splitlines())
+
+
+def test_a_pod_that_is_cut_off_publishes_nothing_beside_its_successor(
+        healer, own_cluster, kube, everywhere, nodes, tools_image):
+    """It runs on, and its volume is the one that its successor has by now: only the store's epoch
+    keeps the two apart."""
+    home, other = nodes[1], nodes[0]
+    move_operator_away(healer, everywhere, home)
+    kube.apply(claim("state", mode="ReadWriteMany"), policy(),
+               counters(tools_image, 1, home, annotations={"remora.dev/snapshot-claim": "state"}))
+    first = wait_live(kube, "a pod", lambda one: one["spec"]["nodeName"] == home)
+    kube.wait_for("snapshots of the first", lambda: agent_snapshot(kube), lambda seen: (
+        seen.get("count", 0) >= 2 and seen.get("epoch") == 1), ASKED_S)
+    own_cluster.cut_node(home)
+    try:
+        second = wait_live(kube, "a pod elsewhere", lambda one: one["spec"]["nodeName"] == other)
+        name = second["metadata"]["name"]
+
+        def of_epoch(number):
+            return {each["id"] for each in snapshots(kube, name) if each["epoch"] == number}
+        begun = kube.wait_for("a snapshot of the second", lambda: of_epoch(2), bool, ASKED_S)
+        left = of_epoch(1)
+        assert runs_on(own_cluster, home, first), "nothing was there to publish"
+        kube.wait_for("more of the second", lambda: of_epoch(2) - begun, lambda new: len(new) >= 5)
+        assert runs_on(own_cluster, home, first)
+        assert of_epoch(1) <= left, "the first went on publishing"
+    finally:
+        own_cluster.join_node(home)
+        everywhere.wait("node", home, "is Ready again", is_ready, BACK_S)
+    kube.wait_for("the first is ended", lambda: kube.get("pod", first["metadata"]["name"]),
+                  lambda found: found is None, BACK_S)
+    assert live(kube)[0]["metadata"]["uid"] == second["metadata"]["uid"], "the second stays"
+
+
 def attachment(volume, node):
     """As a CSI driver's attacher makes one; the cluster has no driver."""
     return {"apiVersion": "storage.k8s.io/v1", "kind": "VolumeAttachment",
