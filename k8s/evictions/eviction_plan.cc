@@ -20,22 +20,22 @@ const Json* our_entry(const Json* status, std::string_view list) {
 // The same for every look at this Eviction, so that the agent is asked once.
 std::string request_id(const EvictionRecord& record) { return "eviction-" + record.uid; }
 
-// Our entry as it is to be; Kubernetes has made it, and set startTime.
-std::string status_text(const EvictionRecord& record, const char* time, const std::string& message,
-                        WallTime now) {
-  return Json{
-      {"apiVersion", "lifecycle.k8s.io/v1alpha1"},
-      {"kind", "Eviction"},
-      {"metadata", {{"name", record.name}, {"namespace", record.namespace_name}}},
-      {"status",
-       {{"responders",
-         Json::array(
-             {{{"name", eviction_responder}, {time, format_time(now)}, {"message", message}}})}}}}
+// Our entry as it is to be; Kubernetes has made it, and set startTime. An apply that leaves out
+// what an earlier one has set takes it away, and no time may be taken away.
+std::string status_text(const EvictionRecord& record, std::optional<WallTime> heartbeat_at,
+                        std::optional<WallTime> completed_at, const std::string& message) {
+  Json entry{{"name", eviction_responder}, {"message", message}};
+  if (heartbeat_at) entry["heartbeatTime"] = format_time(*heartbeat_at);
+  if (completed_at) entry["completionTime"] = format_time(*completed_at);
+  return Json{{"apiVersion", "lifecycle.k8s.io/v1alpha1"},
+              {"kind", "Eviction"},
+              {"metadata", {{"name", record.name}, {"namespace", record.namespace_name}}},
+              {"status", {{"responders", Json::array({std::move(entry)})}}}}
       .dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 EvictionPlan complete(const EvictionRecord& record, const std::string& message, WallTime now) {
-  return {.ask = {}, .status = status_text(record, "completionTime", message, now)};
+  return {.ask = {}, .status = status_text(record, record.heartbeat_at, now, message)};
 }
 
 }  // namespace
@@ -101,7 +101,7 @@ EvictionPlan plan_eviction(const EvictionRecord& record, const std::vector<Agent
     return complete(record, "gave up waiting for the last snapshot", now);
   }
   if (!record.heartbeat_at || now - *record.heartbeat_at >= heartbeat) {
-    plan.status = status_text(record, "heartbeatTime", "waiting for a last snapshot", now);
+    plan.status = status_text(record, now, std::nullopt, "waiting for a last snapshot");
   }
   plan.look_again = look_again;
   return plan;

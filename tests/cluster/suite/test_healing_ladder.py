@@ -17,6 +17,9 @@ DEPENDENCY_AWAY_S = 120
 REPLICAS = 10
 FOREVER = "exec sleep 100000"
 READY = {"exec": {"command": ["test", "-e", "/tmp/well"]}, "periodSeconds": 1, "failureThreshold": 1}
+CRASHES = "sleep 1; exit 3"
+# Without it such a pod is Ready while it sleeps.
+OUTLIVED = {"exec": {"command": ["true"]}, "initialDelaySeconds": 3, "periodSeconds": 1}
 
 
 def policy(**spec):
@@ -53,12 +56,13 @@ def all_resolved(seen):
 def test_a_rollout_that_crash_loops_is_rolled_back(healer, kube, tools_image, recoveries):
     recreate = {"type": "Recreate"}
     kube.apply(policy(ladders=[{"fault": "crash_loop", "steps": ["roll_back", "alert"]}]),
-               *(agents(tools_image, 3, FOREVER, name, recreate) for name in ("agent", "alone")))
+               *(agents(tools_image, 3, FOREVER, name, recreate, readinessProbe=OUTLIVED)
+                 for name in ("agent", "alone")))
     for name in ("agent", "alone"):
         wait_ready(kube, 3, name)
     time.sleep(3)  # In service for stableAfter: what the revision must have been.
     began = time.monotonic()
-    kube.apply(*(agents(tools_image, 3, "sleep 1; exit 3", name, recreate)
+    kube.apply(*(agents(tools_image, 3, CRASHES, name, recreate, readinessProbe=OUTLIVED)
                  for name in ("agent", "alone")))
     kube.wait_for("pods of the bad revision crash", lambda: restarts(kube), bool)
     wait_ready(kube, 3)
@@ -75,7 +79,7 @@ def test_a_rollout_that_crash_loops_is_rolled_back(healer, kube, tools_image, re
 
 
 def stateful(image, name, script):
-    made = agents(image, 2, script, name)
+    made = agents(image, 2, script, name, readinessProbe=OUTLIVED)
     made["kind"] = "StatefulSet"
     return made
 
@@ -89,7 +93,7 @@ def test_a_stateful_set_whose_rollout_crash_loops_is_rolled_back(healer, kube, t
         wait_ready(kube, 2, name)
     time.sleep(3)  # In service for stableAfter: what the revision must have been.
     began = time.monotonic()
-    kube.apply(*(stateful(tools_image, name, "sleep 1; exit 3") for name in ("agent", "alone")))
+    kube.apply(*(stateful(tools_image, name, CRASHES) for name in ("agent", "alone")))
     kube.wait_for("a pod of the bad revision crashes", lambda: restarts(kube), bool)
     wait_ready(kube, 2)
     healed_s = time.monotonic() - began

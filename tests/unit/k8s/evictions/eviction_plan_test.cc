@@ -119,7 +119,18 @@ TEST(EvictionPlanTest, CompletesOnceAllAreOver) {
   second.is_busy = false;
   const EvictionPlan plan = plan_eviction(record_of(eviction()), {first, second}, began + 3s);
   EXPECT_EQ(entry_of(plan)["completionTime"], "2026-01-01T00:00:03Z");
+  EXPECT_FALSE(entry_of(plan).contains("heartbeatTime"));
   EXPECT_FALSE(plan.look_again);
+}
+
+// The API server refuses an apply that leaves out a time which an earlier one has set.
+TEST(EvictionPlanTest, ATimeThatWasSetIsSaidAgain) {
+  Json body = eviction();
+  body["status"]["responders"][0]["heartbeatTime"] = "2026-01-01T00:00:01Z";
+  const EvictionPlan plan =
+      plan_eviction(record_of(body), {agent("eviction-e-1", false)}, began + 3s);
+  EXPECT_EQ(entry_of(plan)["completionTime"], "2026-01-01T00:00:03Z");
+  EXPECT_EQ(entry_of(plan)["heartbeatTime"], "2026-01-01T00:00:01Z");
 }
 
 TEST(EvictionPlanTest, NobodyToAskAndNobodyWhoAnswersHoldsAnEvictionUp) {
