@@ -1,5 +1,9 @@
 #include "config/defaults.h"
 
+#include <map>
+#include <memory>
+#include <utility>
+
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/message.h>
 
@@ -8,65 +12,62 @@
 namespace remora::config {
 namespace {
 
-// `standard`: the same section of the default configuration; null where it has none.
-void fill_in(Message& message, const std::string& path, const Origins& origins,
-             const Message* standard);
+void fill_in(Message& message, const std::string& path, const Origins& origins);
 
-void fill_in_section(Message& message, const FieldDescriptor& field, const std::string& path,
-                     const Origins& origins, const Message* standard) {
-  const google::protobuf::Reflection& reflection = *message.GetReflection();
-  const bool is_absent = !reflection.HasField(message, &field);
-  if (rules_of(field).only_if_present() && is_absent) return;
-  const Message* part = nullptr;
-  if (standard != nullptr && standard->GetReflection()->HasField(*standard, &field)) {
-    part = &standard->GetReflection()->GetMessage(*standard, &field);
+// A section of this type in which nobody wrote anything. Reading the defaults takes long, and most
+// sections are like this one.
+const Message& standard_of(const Message& section) {
+  thread_local std::map<const MessageDescriptor*, std::unique_ptr<Message>> known;
+  std::unique_ptr<Message>& standard = known[section.GetDescriptor()];
+  if (standard == nullptr) {
+    std::unique_ptr<Message> made(section.New());
+    fill_in(*made, "", Origins{});
+    standard = std::move(made);
   }
-  Message& section = *reflection.MutableMessage(&message, &field);
-  // Most sections are like this one, and reading their defaults takes long.
-  if (is_absent && part != nullptr && !origins.is_any_set(path)) return section.CopyFrom(*part);
-  fill_in(section, path, origins, part);
+  return *standard;
 }
 
 void fill_in_field(Message& message, const FieldDescriptor& field, const std::string& path,
-                   const Origins& origins, const Message* standard) {
+                   const Origins& origins) {
   const google::protobuf::Reflection& reflection = *message.GetReflection();
   const FieldForm form = field_form(field);
   if (form == FieldForm::kMap) return;
   if (form == FieldForm::kMessage && field.is_repeated()) {
     for (int i = 0; i < reflection.FieldSize(message, &field); ++i) {
       fill_in(*reflection.MutableRepeatedMessage(&message, &field, i),
-              path + "[" + std::to_string(i) + "]", origins, nullptr);
+              path + "[" + std::to_string(i) + "]", origins);
     }
     return;
   }
-  if (form == FieldForm::kMessage) return fill_in_section(message, field, path, origins, standard);
+  if (form == FieldForm::kMessage) {
+    if (rules_of(field).only_if_present() && !reflection.HasField(message, &field)) return;
+    Message& section = *reflection.MutableMessage(&message, &field);
+    const bool is_untouched = section.ByteSizeLong() == 0 && !origins.is_any_below(path);
+    return is_untouched ? section.CopyFrom(standard_of(section)) : fill_in(section, path, origins);
+  }
   const std::string& text = rules_of(field).default_();
   if (field.is_repeated() || text.empty() || origins.is_set(path)) return;
   // The schema's own defaults always parse; a unit test walks all of them.
   store_value(message, field, parse_value(field, text, false).value());
 }
 
-void fill_in(Message& message, const std::string& path, const Origins& origins,
-             const Message* standard) {
+void fill_in(Message& message, const std::string& path, const Origins& origins) {
   const MessageDescriptor& type = *message.GetDescriptor();
   for (int i = 0; i < type.field_count(); ++i) {
     const FieldDescriptor& field = *type.field(i);
     fill_in_field(message, field, path.empty() ? key_of(field) : path + "." + key_of(field),
-                  origins, standard);
+                  origins);
   }
 }
 
 }  // namespace
 
-void fill_in_defaults(Message& message, const Origins& origins) {
-  const bool is_whole = message.GetDescriptor() == Config::descriptor();
-  fill_in(message, "", origins, is_whole ? &default_config() : nullptr);
-}
+void fill_in_defaults(Message& message, const Origins& origins) { fill_in(message, "", origins); }
 
 const Config& default_config() {
   static const Config standard = [] {
     Config config;
-    fill_in(config, "", Origins{}, nullptr);
+    fill_in(config, "", Origins{});
     return config;
   }();
   return standard;

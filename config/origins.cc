@@ -31,8 +31,8 @@ void Origins::forget(const std::string& path) {
   }
 }
 
-bool Origins::is_any_set(std::string_view path) const {
-  for (auto it = by_path_.lower_bound(path);
+bool Origins::is_any_below(std::string_view path) const {
+  for (auto it = by_path_.upper_bound(path);
        it != by_path_.end() && std::string_view(it->first).starts_with(path); ++it) {
     if (is_within(it->first, path)) return true;
   }

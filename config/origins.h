@@ -34,8 +34,8 @@ class Origins {
 
   // The key was written by the user.
   bool is_set(std::string_view path) const { return by_path_.contains(path); }
-  // The key, or one below it, was written, or is wrong.
-  bool is_any_set(std::string_view path) const;
+  // A key below path was written, or is wrong.
+  bool is_any_below(std::string_view path) const;
   // Something at path, above it or below it is wrong already.
   bool is_bad(std::string_view path) const;
   // The place of path, or of its nearest written ancestor; null when there is none.

@@ -27,7 +27,7 @@ std::string environment(const char* name) {
 // Empty: there is none.
 Result<std::string> kubeconfig_path(const ClusterOptions& options) {
   if (!options.kubeconfig.empty()) return options.kubeconfig;
-  const std::string named = environment("KUBECONFIG");
+  std::string named = environment("KUBECONFIG");
   if (named.find(':') != std::string::npos) {
     return make_error(
         ErrorCode::kInvalidArgument, ErrorSource::kConfig,
