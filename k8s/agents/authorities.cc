@@ -25,7 +25,7 @@ Authorities::Authorities(Loop& loop, ApiClient& client, Options options, Counter
     : loop_(loop),
       client_(client),
       options_(std::move(options)),
-      failures_(failures),
+      refused_("authorities_not_written", "namespace", failures),
       queue_(
           loop, {.workers_max = 4, .seed = options_.seed},
           [this](const std::string& key, WorkQueue::Done done) { write(key, std::move(done)); }) {}
@@ -66,24 +66,10 @@ void Authorities::write(const std::string& namespace_name, WorkQueue::Done done)
 void Authorities::on_written(const std::string& namespace_name, const ApiRequest& request,
                              const Result<ApiReply>& reply, WorkQueue::Done done) {
   if (reply && reply->ok()) {
-    trouble_.clear();
+    refused_.forget();
     return done({.again_after = std::chrono::milliseconds(authorities_again_ms)});
   }
-  // The lead is over, which is logged where it ends.
-  if (!reply && reply.error().code == ErrorCode::kCancelled) return done({.failed = true});
-  std::string why = reply ? std::string() : reply.error().message;
-  std::optional<Duration> after;
-  if (reply) {
-    const ApiProblem problem = api_problem(request, *reply);
-    why = problem.error.message;
-    after = problem.retry_after;
-  }
-  failures_.add();
-  if (why != trouble_) {
-    log_warn("authorities_not_written", {{"namespace", namespace_name}, {"error", why}});
-  }
-  trouble_ = why;
-  done({.failed = true, .again_after = after});
+  done(refused_.outcome(namespace_name, request, reply));
 }
 
 }  // namespace remora::k8s

@@ -15,6 +15,7 @@
 #include <string>
 
 #include "k8s/api/client.h"
+#include "k8s/watch/refused_writes.h"
 #include "k8s/watch/work_queue.h"
 #include "sidecar/admin/metrics.h"
 
@@ -51,11 +52,10 @@ class Authorities {
   Loop& loop_;
   ApiClient& client_;
   const Options options_;
-  Counter& failures_;
   std::string pem_;
   std::set<std::string> namespaces_;
   std::map<std::string, std::unique_ptr<ApiCall>> calls_;
-  std::string trouble_;  // logged
+  RefusedWrites refused_;
   WorkQueue queue_;
   Subscription next_;
 };

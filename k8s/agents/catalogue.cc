@@ -36,6 +36,7 @@ Catalogue::Catalogue(Loop& loop, ApiClient& client, IdentityLeases& leases,
       failures_(registry.counter("remora_operator_agent_failures_total",
                                  "Answers of the API server about AgentSnapshots that could not be "
                                  "used.")),
+      refused_("agent_not_written", "agent", failures_),
       cache_(loop, client, {.path = agents_path, .seed = options_.seed + 4}),
       queue_(loop, {.workers_max = 8, .seed = options_.seed + 4},
              [this](const std::string& key, WorkQueue::Done done) { look(key, std::move(done)); }) {
@@ -194,11 +195,8 @@ void Catalogue::on_claim(const std::string& key, const ApiRequest& request,
   // Without the right to read it there is a catalogue all the same, which nobody takes away.
   const bool is_forbidden = reply && reply->status == 403;
   if (uid.empty() && !is_forbidden) {
-    failures_.add();
-    const std::string why =
-        reply ? api_error(request, *reply).message : std::string(reply.error().message);
-    if (why != trouble_) log_warn("claim_not_read", {{"agent", key}, {"error", why}});
-    trouble_ = why;
+    refused_.add("claim_not_read", key,
+                 reply ? api_error(request, *reply).message : reply.error().message);
     return done({.failed = true});
   }
   if (is_forbidden) {
@@ -226,18 +224,10 @@ void Catalogue::on_written(const std::string& key, const ApiRequest& request,
     if (const ObjectPtr object = make_object(Json::parse(reply->body, nullptr, false))) {
       keep(*object);
     }
-    trouble_.clear();
+    refused_.forget();
     return done({.again_after = gather});
   }
-  RefusedWrite refused = refused_write(request, reply);
-  if (!refused.why.empty()) {
-    failures_.add();
-    if (refused.why != trouble_) {
-      log_warn("agent_not_written", {{"agent", key}, {"error", refused.why}});
-    }
-    trouble_ = std::move(refused.why);
-  }
-  done({.failed = true, .again_after = refused.retry_after});
+  done(refused_.outcome(key, request, reply));
 }
 
 }  // namespace remora::k8s

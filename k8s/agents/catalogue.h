@@ -14,6 +14,7 @@
 #include "k8s/api/client.h"
 #include "k8s/healing/plan.h"
 #include "k8s/watch/object_cache.h"
+#include "k8s/watch/refused_writes.h"
 #include "k8s/watch/work_queue.h"
 #include "sidecar/admin/metrics.h"
 
@@ -83,6 +84,7 @@ class Catalogue {
   IdentityLeases& leases_;
   const CatalogueOptions options_;
   Counter& failures_;
+  RefusedWrites refused_;
   std::map<std::string, ConnectedAgent> agents_;     // by the key of their object
   std::map<std::string, MonotonicTime> gone_since_;  // the same
   std::map<std::string, AgentRecord> records_;       // the same
@@ -90,7 +92,6 @@ class Catalogue {
   std::map<uint64_t, std::unique_ptr<ApiCall>> requests_;
   uint64_t requests_made_ = 0;
   MonotonicTime began_at_{};
-  std::string trouble_;  // logged
   ObjectCache cache_;
   WorkQueue queue_;
 };

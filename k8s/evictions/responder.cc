@@ -23,6 +23,7 @@ EvictionResponder::EvictionResponder(Loop& loop, ApiClient& client,
       failures_(registry.counter("remora_operator_eviction_failures_total",
                                  "Answers about Evictions, and requests for a last snapshot, that "
                                  "failed.")),
+      refused_("eviction_not_written", "eviction", failures_),
       cache_(loop, client,
              {.path = evictions_path, .trim = trim_eviction, .seed = options_.seed + 5}),
       queue_(loop, {.workers_max = 8, .seed = options_.seed + 5},
@@ -73,24 +74,11 @@ void EvictionResponder::say(const std::string& key, const EvictionRecord& record
   calls_[key] = client_.call(
       request, [this, key, request, again = plan.look_again, ends, end](const auto& reply) {
         const auto call = calls_.extract(key);
-        if (!reply || !reply->ok()) return on_said(key, request, reply, std::move(*end));
-        trouble_.clear();
+        if (!reply || !reply->ok()) return (*end)(refused_.outcome(key, request, reply));
+        refused_.forget();
         if (ends) completed_.add();
         (*end)({.again_after = again});
       });
-}
-
-void EvictionResponder::on_said(const std::string& key, const ApiRequest& request,
-                                const Result<ApiReply>& reply, WorkQueue::Done done) {
-  RefusedWrite refused = refused_write(request, reply);
-  if (!refused.why.empty()) {
-    failures_.add();
-    if (refused.why != trouble_) {
-      log_warn("eviction_not_written", {{"eviction", key}, {"error", refused.why}});
-    }
-    trouble_ = std::move(refused.why);
-  }
-  done({.failed = true, .again_after = refused.retry_after});
 }
 
 }  // namespace remora::k8s

@@ -13,6 +13,7 @@
 #include "k8s/api/client.h"
 #include "k8s/evictions/eviction_plan.h"
 #include "k8s/watch/object_cache.h"
+#include "k8s/watch/refused_writes.h"
 #include "k8s/watch/work_queue.h"
 #include "sidecar/admin/metrics.h"
 
@@ -44,16 +45,14 @@ class EvictionResponder {
   void ask(const EvictionRecord& record, const EvictionPlan& plan);
   void say(const std::string& key, const EvictionRecord& record, const EvictionPlan& plan,
            WorkQueue::Done done);
-  void on_said(const std::string& key, const ApiRequest& request, const Result<ApiReply>& reply,
-               WorkQueue::Done done);
 
   Loop& loop_;
   ApiClient& client_;
   const EvictionResponderOptions options_;
   Counter& completed_;
   Counter& failures_;
+  RefusedWrites refused_;
   std::map<std::string, std::unique_ptr<ApiCall>> calls_;  // by the key of the Eviction
-  std::string trouble_;                                    // logged
   // Lets go of answers that come after the end.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   ObjectCache cache_;

@@ -87,7 +87,7 @@ void ObjectCache::end_list(const Result<void>& result) {
     if (!fresh.contains(key)) gone.push_back(key);
   }
   for (const std::string& key : gone) remove(key);
-  for (auto& [key, object] : fresh) put(std::move(object));
+  for (const auto& [key, object] : fresh) put(object);
   if (!std::exchange(synced_, true) && on_synced_) std::exchange(on_synced_, nullptr)();
   watch();
 }
@@ -164,7 +164,7 @@ void ObjectCache::end_watch(const Result<ApiReply>& reply) {
   pause(list_next_, trouble_.empty() ? request_.path + ": watches end at once" : trouble_);
 }
 
-void ObjectCache::put(ObjectPtr object) {
+void ObjectCache::put(const ObjectPtr& object) {
   ObjectPtr& place = objects_[object->key()];
   const ObjectPtr before = std::exchange(place, object);
   if (before != nullptr && before->resource_version == object->resource_version &&

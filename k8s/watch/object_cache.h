@@ -81,7 +81,7 @@ class ObjectCache {
   bool on_event(EventType type, nlohmann::ordered_json& object);
   bool on_error_event(const nlohmann::ordered_json& status);
   void end_watch(const Result<ApiReply>& reply);
-  void put(ObjectPtr object);
+  void put(const ObjectPtr& object);
   void remove(const std::string& key);
   void tell(const ObjectPtr& before, const ObjectPtr& after) const;
   ObjectPtr accept(nlohmann::ordered_json& body) const;

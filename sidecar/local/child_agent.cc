@@ -89,7 +89,7 @@ class ChildAgent::Impl {
   void on_exited();
   void collect();
   void finish_exit();
-  void fail_start(Error error);
+  void fail_start(const Error& error);
   void signal_group(int signo) const;
   void kill_everything();
   std::vector<ProcessEntry> family() const;
@@ -188,7 +188,7 @@ void ChildAgent::Impl::on_exec_report() {
   events_->on_agent_started({generation_, process_.pid});
 }
 
-void ChildAgent::Impl::fail_start(Error error) {
+void ChildAgent::Impl::fail_start(const Error& error) {
   // It is in _exit already, so this does not block.
   ::waitpid(process_.pid, nullptr, 0);
   tails_.pop_back();

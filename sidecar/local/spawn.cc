@@ -13,8 +13,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-extern char** environ;
-
 namespace remora {
 namespace {
 

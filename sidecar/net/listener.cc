@@ -25,6 +25,7 @@ void remove_stale_unix_socket(const SocketAddress& address) {
   if (::lstat(unix_path(address), &info) != 0 || !S_ISSOCK(info.st_mode)) return;
   // A listener that lives but is too busy to accept says EAGAIN.
   const UniqueFd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (!probe) return;
   if (::connect(probe.get(), address.get(), address.length()) != 0 && errno == ECONNREFUSED) {
     ::unlink(unix_path(address));
   }

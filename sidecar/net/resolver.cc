@@ -36,8 +36,9 @@ class DnsLookup final : public Lookup {
     auto pending = std::make_unique<DnsLookup*>(this);
     pending_ = pending.get();
     // It may call back from inside: then there is no request, and pending_ is gone.
-    evdns_getaddrinfo_request* const request = evdns_getaddrinfo(
-        base, host_.c_str(), std::to_string(port).c_str(), &hints, on_answer, pending.release());
+    evdns_getaddrinfo_request* const request =
+        evdns_getaddrinfo(base, host_.c_str(), std::to_string(port).c_str(), &hints, on_answer,
+                          static_cast<void*>(pending.release()));
     if (pending_ != nullptr) request_ = request;
   }
 

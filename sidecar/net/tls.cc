@@ -307,7 +307,8 @@ void TlsTransport::shutdown_write() {
 
 void TlsTransport::on_read(std::span<const uint8_t> bytes) {
   if (failed_) return;
-  if (!shaken_ && (handshake_bytes_ += bytes.size()) > handshake_bytes_max) {
+  if (!shaken_) handshake_bytes_ += bytes.size();
+  if (!shaken_ && handshake_bytes_ > handshake_bytes_max) {
     return fail(make_error(ErrorCode::kLimitExceeded, ErrorSource::kDownstream,
                            "TLS handshake with " + peer_address() + " is too long")
                     .error());

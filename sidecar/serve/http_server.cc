@@ -28,14 +28,13 @@ void HttpServer::on_accept(std::unique_ptr<Transport> transport) {
     return;
   }
   if (options_.tls) transport = wrap_tls_server(loop_, options_.tls(), std::move(transport));
-  connections_.push_back(
-      {std::make_unique<HttpConnection>(
-           loop_, handler_, *this, budget_, std::move(transport),
-           HttpConnectionOptions{options_.request_body_bytes_max, options_.keep_body,
-                                 options_.keep_alive_ms_max}),
-       std::move(source)});
+  auto made = std::make_unique<HttpConnection>(
+      loop_, handler_, *this, budget_, std::move(transport),
+      HttpConnectionOptions{options_.request_body_bytes_max, options_.keep_body,
+                            options_.keep_alive_ms_max});
+  HttpConnection& connection = *made;
+  connections_.push_back({std::move(made), std::move(source)});
   if (connections_.size() >= options_.connections_max) listener_->set_paused(true);
-  HttpConnection& connection = *connections_.back().connection;
   if (retired_) connection.retire();
   connection.start();
 }

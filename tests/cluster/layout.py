@@ -29,7 +29,8 @@ API_URL = f"https://{CONTROL_ADDRESS}:{API_PORT}"
 ETCD_URL = "http://127.0.0.1:2379"
 ETCD_PEER_URL = "http://127.0.0.1:2380"
 
-STANDARD_DISKS = 16
+# Each test that has a claim uses one up.
+STANDARD_DISKS = 64
 LOCAL_DISKS_PER_NODE = 8
 
 HERE = pathlib.Path(__file__).resolve().parent

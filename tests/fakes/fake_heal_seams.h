@@ -72,9 +72,9 @@ class FakeIncidentLog final : public IncidentLog {
     const MonotonicTime due = std::max(last_due_, loop_.now() + delay);
     last_due_ = due + Duration{1};
     timers_.push_back(loop_.add_timer(
-        due - loop_.now(), [this, incident, done = std::move(done), error = error]() mutable {
-          if (error) {
-            done(std::unexpected(*error));
+        due - loop_.now(), [this, incident, done = std::move(done), refusal = error]() mutable {
+          if (refusal) {
+            done(std::unexpected(*refusal));
           } else {
             kept[incident.id] = incident;
             done({});

@@ -45,6 +45,10 @@ def digest(source, command, tool, root=ROOT):
     whole = hashlib.sha256()
     for part in (tool, command.replace(str(root), ""), (root / ".clang-tidy").read_text()):
         whole.update(part.encode() + b"\0")
+    for folder in pathlib.PurePath(source).parents:
+        nested = root / folder / ".clang-tidy"
+        if folder.name and nested.is_file():
+            whole.update(nested.read_bytes() + b"\0")
     for path in closure(source, root):
         whole.update(path.encode() + b"\0" + (root / path).read_bytes() + b"\0")
     return whole.hexdigest()
@@ -56,11 +60,12 @@ def commands_of(build):
     return {os.path.relpath(entry["file"], ROOT): entry["command"] for entry in entries}
 
 
-def look_at(build, source, remembered):
+def look_at(how, source, remembered):
     """(exit code, what it found). A clean result is remembered."""
     if remembered.exists():
         return 0, ""
-    done = subprocess.run([PROGRAM, "--quiet", "-p", str(build), str(ROOT / source)],
+    done = subprocess.run([PROGRAM, "--quiet", *how, str(ROOT / source),
+                           *([] if how else ["--", "-std=c++23"])],
                           capture_output=True, text=True, timeout=FILE_S_MAX, check=False)
     if done.returncode == 0:
         remembered.parent.mkdir(parents=True, exist_ok=True)
@@ -87,10 +92,11 @@ def main():
             if not (ROOT / source).is_file():
                 print(f"{source}: no such source file", file=sys.stderr)
                 return 2
-            # Without a command (an agent that a suite compiles by itself) clang-tidy takes that of
-            # the file most like it.
-            name = options.cache / digest(source, commands.get(source, ""), tool)
-            running[pool.submit(look_at, options.build.resolve(), source, name)] = source
+            command = commands.get(source, "")
+            name = options.cache / digest(source, command, tool)
+            # Without a command: an agent that a suite compiles by itself.
+            how = ["-p", str(options.build.resolve())] if command else []
+            running[pool.submit(look_at, how, source, name)] = source
         for done in concurrent.futures.as_completed(running):
             code, text = done.result()
             if code:

@@ -36,7 +36,10 @@ class Digest(unittest.TestCase):
         self.assertEqual(before, self.digest())
         self.assertNotEqual(before, self.digest(command="g++ -O2 -c a/main.cc"))
         self.assertNotEqual(before, self.digest(tool="20.1"))
-        for path in ("a/main.cc", "a/two.h", "b/x.proto", ".clang-tidy"):
+        self.write("a/.clang-tidy", "InheritParentConfig: true")
+        self.assertNotEqual(before, self.digest())
+        before = self.digest()
+        for path in ("a/main.cc", "a/two.h", "b/x.proto", ".clang-tidy", "a/.clang-tidy"):
             self.write(path, (self.root / path).read_text() + "// more\n")
             after = self.digest()
             self.assertNotEqual(before, after, path)

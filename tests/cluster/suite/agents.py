@@ -21,8 +21,8 @@ try:
     answer = urllib.request.urlopen(request, timeout=wish["seconds"])
 except urllib.error.HTTPError as error:
     answer = error
-print(json.dumps({"status": answer.status, "headers": dict(answer.headers),
-                  "body": answer.read().decode()}))
+headers = {name.lower(): value for name, value in answer.headers.items()}
+print(json.dumps({"status": answer.status, "headers": headers, "body": answer.read().decode()}))
 """
 
 

@@ -83,7 +83,7 @@ def closed_incident(kube, name, fault, seconds=HEAL_S):
 
 
 def status(kube, name):
-    return json.loads(remora(kube, name, "status", f"--store={STORE}", "--json", check=False).stdout)
+    return json.loads(remora(kube, name, "status", "--json").stdout)
 
 
 def log(kube, name, container_name="remora"):

@@ -72,8 +72,8 @@ WRONG = {
     "budgets: {window: 48h}": "must be from 10s to 24h",
     "ladders: [{fault: nope, steps: [wait]}]": "supported values",
     "ladders: [{fault: unready, steps: []}]": "should have at least 1 items",
-    "memory: {factorPercent: 150}": "spec.memory.bytesMax: required",
-    "drain: {minAvailable: some}": "minAvailable is a number of pods",
+    "memory: {factorPercent: 150}": "spec.memory.bytesmax: required",
+    "drain: {minAvailable: some}": "minavailable is a number of pods",
     'selector: {matchExpressions: [{key: "", operator: Exists}]}': "should be at least 1 chars long",
     "selector: {matchExpressions: [{key: a, operator: Exists, values: [b]}]}": "have none",
 }
@@ -86,7 +86,7 @@ def test_the_api_server_refuses_a_wrong_policy_and_says_why(line, healer, kube):
         "apiVersion: remora.dev/v1alpha1\nkind: HealingPolicy\nmetadata: {name: wrong}\n"
         f"spec:\n{selector}  {line}\n"))
     assert refused.returncode != 0
-    assert WRONG[line] in refused.stderr
+    assert WRONG[line] in refused.stderr.lower()
 
 
 def test_the_api_server_completes_a_policy_and_keeps_what_happened(healer, kube, tools_image):
@@ -105,7 +105,8 @@ def test_pods_of_a_lost_node_are_made_again_elsewhere_within_the_rules(
         healer, own_cluster, kube, everywhere, nodes, tools_image, report_table):
     """The replica that heals may be lost with the node; the other one follows it."""
     lost, other = nodes[1], nodes[0]
-    kube.apply(policy(), agents(tools_image, 4))
+    # 10 s are not enough for two new pods on a busy machine.
+    kube.apply(policy(stepTimeout="60s"), agents(tools_image, 4))
     kube.wait_for("four Ready pods", lambda: kube.list("pods", "app=agent"), lambda pods: (
         len(pods) == 4 and all(is_ready(each) for each in pods)))
     gone = {each["metadata"]["uid"] for each in kube.list("pods", "app=agent")

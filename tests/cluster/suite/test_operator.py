@@ -154,7 +154,7 @@ def test_pods_are_created_while_the_webhook_is_down_and_told_of_later(
 
 def test_a_namespace_that_would_rather_have_no_pod_than_one_without(kube, everywhere, operator,
                                                                     tools_image):
-    whole = everywhere.kubectl("kustomize", MANIFESTS / "fail-closed").stdout
+    whole = everywhere.kubectl("kustomize", MANIFESTS / "overlays/fail-closed").stdout
     everywhere.kubectl("apply", "--filename=-", stdin=operator.with_image(whole))
     everywhere.kubectl("label", "namespace", kube.namespace, "remora.dev/failure-policy=fail")
     lenient = f"{kube.namespace}-lenient"

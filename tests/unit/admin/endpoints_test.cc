@@ -152,8 +152,8 @@ TEST_F(EndpointsTest, FailuresOfTheSourceBecomeProblems) {
                                              {ErrorCode::kNoSpace, 507},
                                              {ErrorCode::kIo, 500}};
   for (const auto& [code, expected] : codes) {
-    source_.incidents = [code = code](AdminDone done) {
-      done(make_error(code, ErrorSource::kStorage, "read incidents: \"bad\""));
+    source_.incidents = [failure = code](AdminDone done) {
+      done(make_error(failure, ErrorSource::kStorage, "read incidents: \"bad\""));
     };
     const auto response = ask("GET", "/incidents");
     EXPECT_EQ(response->status, expected);

@@ -111,19 +111,19 @@ class Exposition {
       if (equals == std::string_view::npos) return fail(line, "no label value"), false;
       const std::string name(line.substr(i, equals - i));
       std::string value;
-      for (i = equals + 2; i < line.size() && line[i] != '"'; ++i) {
-        if (line[i] != '\\') {
-          value += line[i];
-        } else if (++i < line.size() && line[i] == 'n') {
-          value += '\n';
-        } else if (i < line.size() && (line[i] == '\\' || line[i] == '"')) {
-          value += line[i];
-        } else {
-          return fail(line, "unknown escape"), false;
+      i = equals + 2;
+      while (i < line.size() && line[i] != '"') {
+        char c = line[i++];
+        if (c == '\\') {
+          c = i < line.size() ? line[i++] : '\0';
+          if (c != 'n' && c != '\\' && c != '"') return fail(line, "unknown escape"), false;
+          if (c == 'n') c = '\n';
         }
+        value += c;
       }
       if (!sample.labels.emplace(name, value).second) return fail(line, "label twice"), false;
-      if (++i < line.size() && line[i] == ',') ++i;
+      ++i;
+      if (i < line.size() && line[i] == ',') ++i;
     }
     if (i >= line.size()) return fail(line, "labels without end"), false;
     ++i;

@@ -73,8 +73,7 @@ class FakeClient final : public k8s::ApiClient {
   std::unique_ptr<k8s::ApiCall> stream(k8s::ApiRequest, Data, Done) override { return nullptr; }
   k8s::ApiClientStats stats() const override { return {}; }
   void answer(int status) {
-    Done done = std::move(done_);
-    done(k8s::ApiReply{.status = status, .body = "{}"});
+    std::exchange(done_, Done())(k8s::ApiReply{.status = status, .body = "{}"});
   }
 
   std::vector<k8s::ApiRequest> requests;
