@@ -83,7 +83,8 @@ def closed_incident(kube, name, fault, seconds=HEAL_S):
 
 
 def status(kube, name):
-    return json.loads(remora(kube, name, "status", "--json").stdout)
+    """Exit code 3: it is not ready."""
+    return json.loads(remora(kube, name, "status", "--json", check=False).stdout)
 
 
 def log(kube, name, container_name="remora"):

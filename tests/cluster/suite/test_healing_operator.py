@@ -102,7 +102,7 @@ def probe_incident():
 def test_an_operator_that_is_killed_takes_no_step_twice(
         when, healer, own_cluster, audit, everywhere, kube, tools_image, recoveries):
     healer.wait_ready()
-    kube.apply(policy(stepTimeout="60s", **RESCHEDULES), probe_incident(),
+    kube.apply(policy(stepTimeout="30s", **RESCHEDULES), probe_incident(),
                *(scripted(tools_image, 3, f"touch /tmp/well; {FOREVER}", name, readinessProbe=READY)
                  for name in ("agent", "alone")))
     before = {name: wait_ready(kube, 3, name) for name in ("agent", "alone")}
