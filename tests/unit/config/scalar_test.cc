@@ -13,10 +13,7 @@ inline bool operator==(const Complaint& a, const Complaint& b) {
 }
 namespace {
 
-using std::chrono_literals::operator""h;
-using std::chrono_literals::operator""min;
-using std::chrono_literals::operator""ms;
-using std::chrono_literals::operator""s;
+using namespace std::chrono_literals;
 
 TEST(DurationTest, ReadsUnitsLargestFirst) {
   EXPECT_EQ(parse_duration("30s"), Parsed<Duration>(30s));

@@ -4,7 +4,6 @@
 namespace remora::test {
 namespace {
 
-using testing::Test;
 
 class Http1 : public ProxyTest {};
 

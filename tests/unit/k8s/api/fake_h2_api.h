@@ -85,8 +85,8 @@ class FakeH2Api {
     void on_writable() override { flush(); }
     void on_transport_error(const Error& /*error*/) override {}
     void on_request(http::StreamId id, http::RequestHead head, bool end) override {
-      Asked& asked = open_[id];
-      asked = {.method = std::string(head.method),
+      Asked& begun = open_[id];
+      begun = {.method = std::string(head.method),
                .path = std::string(head.path),
                .authorization = std::string(head.headers.find("authorization").value_or("")),
                .body = {},

@@ -12,7 +12,6 @@
 namespace remora::k8s {
 namespace {
 
-using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::SizeIs;
 using namespace std::chrono_literals;

@@ -17,9 +17,6 @@ namespace {
 using testing::HasSubstr;
 using namespace std::chrono_literals;
 
-constexpr const char* lease_path =
-    "/apis/coordination.k8s.io/v1/namespaces/remora-system/leases/remora-operator";
-
 // The one Lease, with versions and conflicts.
 class LeaseStore {
  public:

@@ -17,8 +17,6 @@ namespace {
 
 using nlohmann::ordered_json;
 using testing::ElementsAre;
-using testing::HasSubstr;
-using testing::StartsWith;
 using namespace std::chrono_literals;
 
 ordered_json object(const std::string& name, const std::string& level,
