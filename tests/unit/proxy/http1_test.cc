@@ -4,7 +4,6 @@
 namespace remora::test {
 namespace {
 
-
 class Http1 : public ProxyTest {};
 
 bool contains(const std::string& text, std::string_view part) {
