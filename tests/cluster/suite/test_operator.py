@@ -68,6 +68,40 @@ def test_pods_of_a_namespace_that_asks_are_asked_about_by_one_webhook(kube, ever
     assert after["unchanged"] == before["unchanged"]
 
 
+def sidecar_images(kube, count):
+    """By the names of the pods, once so many are Ready."""
+    return {each["metadata"]["name"]: each["spec"]["initContainers"][1]["image"]
+            for each in ready_of(kube, "web", count)}
+
+
+def test_the_sidecars_version_follows_a_partitioned_rollout(own_cluster, kube, operator, tools_image):
+    """A pod that is made anew in the middle of a rollout gets what its own revision names, not what
+    the installation or the other half has."""
+    del own_cluster  # whose nodes know the image by both names
+    old, new = operator.image, operator.image.removeprefix("docker.io/library/")
+    assert old != new
+
+    def half_rolled_out(image):
+        made = deployment("web", 4, web(tools_image, annotations={"remora.dev/image": image}))
+        made["kind"] = "StatefulSet"
+        made["spec"] |= {"podManagementPolicy": "Parallel", "updateStrategy": {
+            "type": "RollingUpdate", "rollingUpdate": {"partition": 2}}}
+        return made
+    kube.apply(half_rolled_out(old))
+    assert set(sidecar_images(kube, 4).values()) == {old}
+    kube.apply(half_rolled_out(new))
+    wanted = {"web-0": old, "web-1": old, "web-2": new, "web-3": new}
+    kube.wait_for("half of the pods are new", lambda: sidecar_images(kube, 4),
+                  lambda images: images == wanted)
+    before = {name: kube.get("pod", name)["metadata"]["uid"] for name in wanted}
+    for name in ("web-0", "web-3"):
+        kube.kubectl("delete", "pod", name, "--wait=false")
+    kube.wait_for("two pods made anew", lambda: [
+        name for name in before if (kube.get("pod", name) or {"metadata": {"uid": before[name]}})[
+            "metadata"]["uid"] != before[name]], lambda names: names == ["web-0", "web-3"])
+    assert sidecar_images(kube, 4) == wanted
+
+
 def test_a_wrong_annotation_is_answered_at_creation_with_its_name_and_the_mend(kube, operator,
                                                                                tools_image):
     wrong = web(tools_image, annotations={"remora.dev/hang-windw": "45s"})
