@@ -155,16 +155,22 @@ def lost_incident(kube):
     return [each for each in incidents(kube) if each["spec"]["fault"] == "node_unready"]
 
 
-def test_a_pod_of_a_lost_node_is_fenced_and_its_successor_goes_on_from_a_shared_volume(
-        healer, own_cluster, kube, everywhere, nodes, tools_image, report_table):
-    """At once: nothing has to be detached. Its identity is fenced before it is moved."""
-    home, other = nodes[1], nodes[0]
+def first_owner(healer, kube, everywhere, tools_image, home):
+    """A pod on that node with snapshots on a volume that any node can use; its store has had no other owner."""
     move_operator_away(healer, everywhere, home)
     kube.apply(claim("state", mode="ReadWriteMany"), policy(),
                counters(tools_image, 1, home, annotations={"remora.dev/snapshot-claim": "state"}))
     first = wait_live(kube, "a pod", lambda one: one["spec"]["nodeName"] == home)
     kube.wait_for("snapshots of the first", lambda: agent_snapshot(kube), lambda seen: (
         seen.get("count", 0) >= 2 and seen.get("epoch") == 1), ASKED_S)
+    return first
+
+
+def test_a_pod_of_a_lost_node_is_fenced_and_its_successor_goes_on_from_a_shared_volume(
+        healer, own_cluster, kube, everywhere, nodes, tools_image, report_table):
+    """At once: nothing has to be detached. Its identity is fenced before it is moved."""
+    home, other = nodes[1], nodes[0]
+    first = first_owner(healer, kube, everywhere, tools_image, home)
     held = healer.kube.wait_for("its Lease", lambda: identity(healer, kube), bool, ASKED_S)
     assert held["holderIdentity"] == f"{first['metadata']['name']}_{first['metadata']['uid']}"
     assert held["leaseTransitions"] == 1
@@ -212,12 +218,7 @@ def test_a_pod_that_is_cut_off_publishes_nothing_beside_its_successor(
     """It runs on, and its volume is the one that its successor has by now: only the store's epoch
     keeps the two apart."""
     home, other = nodes[1], nodes[0]
-    move_operator_away(healer, everywhere, home)
-    kube.apply(claim("state", mode="ReadWriteMany"), policy(),
-               counters(tools_image, 1, home, annotations={"remora.dev/snapshot-claim": "state"}))
-    first = wait_live(kube, "a pod", lambda one: one["spec"]["nodeName"] == home)
-    kube.wait_for("snapshots of the first", lambda: agent_snapshot(kube), lambda seen: (
-        seen.get("count", 0) >= 2 and seen.get("epoch") == 1), ASKED_S)
+    first = first_owner(healer, kube, everywhere, tools_image, home)
     own_cluster.cut_node(home)
     try:
         second = wait_live(kube, "a pod elsewhere", lambda one: one["spec"]["nodeName"] == other)
