@@ -63,16 +63,16 @@ def split_of(incidents):
     """The parts of the recovery that took longest, of Incidents that are over; as k8s/healing/recovery.cc."""
     longest = max(incidents, key=lambda each: each["status"].get("recoverySeconds", 0))
     spec, status = longest["spec"], longest["status"]
-    detected, ended = _time(spec["detectedAt"]), _time(status["endedAt"])
-    began = min(_time(spec.get("beganAt") or spec["detectedAt"]), detected)
+    detected, ended = moment(spec["detectedAt"]), moment(status["endedAt"])
+    began = min(moment(spec.get("beganAt") or spec["detectedAt"]), detected)
     if took := status.get("recoverySeconds"):
         ended = max(detected, min(ended, began + datetime.timedelta(seconds=int(took))))
-    at = [min(max(_time(step["startedAt"]), detected), ended) for step in status.get("steps", [])]
+    at = [min(max(moment(step["startedAt"]), detected), ended) for step in status.get("steps", [])]
     moments = [began, detected, at[0] if at else ended, at[-1] if at else ended, ended]
     return " / ".join(f"{(b - a).total_seconds():.0f}" for a, b in zip(moments, moments[1:]))
 
 
-def _time(text):
+def moment(text):
     return datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 

@@ -13,6 +13,8 @@ from workloads import web
 HEALED_S, SEEN_S = 120, 60
 # So long is Kubernetes alone watched before "never" is believed.
 ALONE_S = 60
+# Longer than stableAfter.
+IN_SERVICE_S = 3
 DEPENDENCY_AWAY_S = 120
 REPLICAS = 10
 FOREVER = "exec sleep 100000"
@@ -53,59 +55,55 @@ def all_resolved(seen):
     return seen and all(each["status"].get("phase") == "Resolved" for each in seen)
 
 
-def test_a_rollout_that_crash_loops_is_rolled_back(healer, kube, tools_image, recoveries):
-    recreate = {"type": "Recreate"}
+def ready_for_s(one):
+    """How long a pod has been Ready without a break."""
+    since = next(each["lastTransitionTime"] for each in one["status"]["conditions"]
+                 if each["type"] == "Ready")
+    return time.time() - results.moment(since).timestamp()
+
+
+def rolled_back(kube, make, count, recoveries, fault, remarks):
+    """make(name, script): a workload of so many pods. That of the policy and one of Kubernetes alone get a revision
+    whose pods crash; the Incidents, ended."""
+    both = ("agent", "alone")
     kube.apply(policy(ladders=[{"fault": "crash_loop", "steps": ["roll_back", "alert"]}]),
-               *(agents(tools_image, 3, FOREVER, name, recreate, readinessProbe=OUTLIVED)
-                 for name in ("agent", "alone")))
-    for name in ("agent", "alone"):
-        wait_ready(kube, 3, name)
-    time.sleep(3)  # In service for stableAfter: what the revision must have been.
+               *(make(name, FOREVER) for name in both))
+    for name in both:
+        wait_ready(kube, count, name)
+    kube.wait_for("in service for stableAfter: what the revision must have been", lambda: pods(kube),
+                  lambda seen: all(ready_for_s(each) >= IN_SERVICE_S for each in seen))
     began = time.monotonic()
-    kube.apply(*(agents(tools_image, 3, CRASHES, name, recreate, readinessProbe=OUTLIVED)
-                 for name in ("agent", "alone")))
+    kube.apply(*(make(name, CRASHES) for name in both))
     kube.wait_for("pods of the bad revision crash", lambda: restarts(kube), bool)
-    wait_ready(kube, 3)
+    wait_ready(kube, count)
     healed_s = time.monotonic() - began
-    found = kube.get("deployment", "agent")["metadata"]["annotations"]
-    assert "Remora rolled back" in found["kubernetes.io/change-cause"]
     ended = kube.wait_for("the incidents' end", lambda: incidents(kube), all_resolved)
     while time.monotonic() - began < healed_s + ALONE_S:
         assert not all(is_ready(each) for each in pods(kube, "alone"))
         time.sleep(1)
     recoveries.append(results.Recovery(
-        "a rollout whose pods crash", f"{healed_s:.0f} s", f"not within {healed_s + ALONE_S:.0f} s",
-        results.split_of(ended), "back to the revision before"))
+        fault, f"{healed_s:.0f} s", f"not within {healed_s + ALONE_S:.0f} s", results.split_of(ended),
+        remarks))
+    return ended
 
 
-def stateful(image, name, script):
-    made = agents(image, 2, script, name, readinessProbe=OUTLIVED)
-    made["kind"] = "StatefulSet"
-    return made
+def test_a_rollout_that_crash_loops_is_rolled_back(healer, kube, tools_image, recoveries):
+    def deployed(name, script):
+        return agents(tools_image, 3, script, name, {"type": "Recreate"}, readinessProbe=OUTLIVED)
+    rolled_back(kube, deployed, 3, recoveries, "a rollout whose pods crash",
+                "back to the revision before")
+    found = kube.get("deployment", "agent")["metadata"]["annotations"]
+    assert "Remora rolled back" in found["kubernetes.io/change-cause"]
 
 
 def test_a_stateful_set_whose_rollout_crash_loops_is_rolled_back(healer, kube, tools_image, recoveries):
     """Kubernetes waits for the bad pod to be Ready, also when the template is mended by hand: the
     pod has to be deleted, too."""
-    kube.apply(policy(ladders=[{"fault": "crash_loop", "steps": ["roll_back", "alert"]}]),
-               *(stateful(tools_image, name, FOREVER) for name in ("agent", "alone")))
-    for name in ("agent", "alone"):
-        wait_ready(kube, 2, name)
-    time.sleep(3)  # In service for stableAfter: what the revision must have been.
-    began = time.monotonic()
-    kube.apply(*(stateful(tools_image, name, CRASHES) for name in ("agent", "alone")))
-    kube.wait_for("a pod of the bad revision crashes", lambda: restarts(kube), bool)
-    wait_ready(kube, 2)
-    healed_s = time.monotonic() - began
-    ended = kube.wait_for("the incidents' end", lambda: incidents(kube), all_resolved)
+    def stateful(name, script):
+        return agents(tools_image, 2, script, name, readinessProbe=OUTLIVED) | {"kind": "StatefulSet"}
+    ended = rolled_back(kube, stateful, 2, recoveries, "a StatefulSet's rollout whose pods crash",
+                        "back to the revision before; the pod that waits is deleted")
     assert {step for each in ended for step in steps_of(each)} >= {"roll_back:verified"}
-    while time.monotonic() - began < healed_s + ALONE_S:
-        assert not all(is_ready(each) for each in pods(kube, "alone"))
-        time.sleep(1)
-    recoveries.append(results.Recovery(
-        "a StatefulSet's rollout whose pods crash", f"{healed_s:.0f} s",
-        f"not within {healed_s + ALONE_S:.0f} s", results.split_of(ended),
-        "back to the revision before; the pod that waits is deleted"))
 
 
 def test_an_agent_killed_for_want_of_memory_gets_more_in_place(healer, kube, tools_image, recoveries):
