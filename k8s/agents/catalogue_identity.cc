@@ -11,6 +11,15 @@
 
 namespace remora::k8s {
 
+namespace {
+
+std::string outcome_in_words(const v1alpha1::AgentRequestStatus& request) {
+  return request.snapshot().empty() ? request.message()
+                                    : request.message() + " (snapshot " + request.snapshot() + ")";
+}
+
+}  // namespace
+
 void Catalogue::hold_identity(const ConnectedAgent& agent) {
   if (agent.claim.empty() || agent.epoch == 0) return;
   const Identity identity{.namespace_name = agent.pod.namespace_name,
@@ -111,9 +120,12 @@ std::vector<AgentFacts> Catalogue::agents_of(const std::string& namespace_name) 
         wanted.id().empty() || (known.id() == wanted.id() && known.state() != "Sent");
     all.push_back({.name = record->second.name,
                    .pod_uid = agent.pod.uid,
+                   .container = agent.container,
                    .takes_snapshots = agent.epoch != 0,
                    .last_request = wanted.id(),
-                   .is_busy = !is_over});
+                   .is_busy = !is_over,
+                   .last_failed = known.state() == "Failed",
+                   .last_message = outcome_in_words(known)});
   }
   return all;
 }

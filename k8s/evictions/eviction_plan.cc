@@ -89,6 +89,7 @@ EvictionPlan plan_eviction(const EvictionRecord& record, const std::vector<Agent
                         .pod = record.pod,
                         .pod_uid = record.pod_uid,
                         .id = id,
+                        .action = "Snapshot",
                         .why = "the pod is about to be evicted: Eviction " + record.name});
   }
   if (taking == 0) {

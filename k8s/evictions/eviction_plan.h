@@ -44,7 +44,7 @@ std::optional<EvictionRecord> read_eviction(const Object& eviction);
 void trim_eviction(Json& eviction);
 
 struct EvictionPlan {
-  std::vector<AskSnapshot> ask;
+  std::vector<AskAgent> ask;
   // An apply of our entry in status.responders; empty: it is right as it is.
   std::string status;
   std::optional<Duration> look_again{};

@@ -45,7 +45,7 @@ void EvictionResponder::look(const std::string& key, WorkQueue::Done done) {
 }
 
 void EvictionResponder::ask(const EvictionRecord& record, const EvictionPlan& plan) {
-  for (const AskSnapshot& wanted : plan.ask) {
+  for (const AskAgent& wanted : plan.ask) {
     options_.ask(record.namespace_name, wanted,
                  [this, wanted, alive = std::weak_ptr<bool>(alive_)](const Result<void>& asked) {
                    if (alive.expired()) return;

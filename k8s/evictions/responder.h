@@ -24,7 +24,7 @@ struct EvictionResponderOptions {
   // The connected agents of a namespace.
   std::function<std::vector<AgentFacts>(const std::string& namespace_name)> agents;
   // Writes the request into the AgentSnapshot; done: whether it stands there now.
-  std::function<void(const std::string& namespace_name, const AskSnapshot& ask,
+  std::function<void(const std::string& namespace_name, const AskAgent& ask,
                      std::function<void(const Result<void>&)> done)>
       ask;
   uint32_t seed = 1;

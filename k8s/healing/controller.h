@@ -44,8 +44,8 @@ struct AgentHooks {
   // moved: it is on its way; else it stays.
   std::function<void(const std::string& namespace_name, const std::string& pod_uid, bool moved)>
       end_fence{};
-  // Asks an agent for a snapshot; done: whether that is written down.
-  std::function<void(const std::string& namespace_name, const AskSnapshot& ask,
+  // Asks an agent's sidecar for something; done: whether that is written down.
+  std::function<void(const std::string& namespace_name, const AskAgent& ask,
                      std::function<void(const Result<void>&)> done)>
       ask{};
 };
@@ -128,7 +128,8 @@ class HealingController {
   void act(const LookPtr& look, const ReadWorkload& action);
   void act(const LookPtr& look, const ReadPodEvents& action);
   void act(const LookPtr& look, const ReadClaims& action);
-  void act(const LookPtr& look, const AskSnapshot& action);
+  void act(const LookPtr& look, const AskAgent& action);
+  void tell_leaving(const LookPtr& look, const AskAgent& action);
   void act(const LookPtr& look, const KeepDrain& action);
   void act(const LookPtr& look, const EndDrain& action);
   void act(const LookPtr& look, const DeleteIncident& action);

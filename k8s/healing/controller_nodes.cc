@@ -81,34 +81,41 @@ void HealingController::keep_claim(const LookPtr& look, const std::string& claim
   look->outcome.again_after = std::chrono::milliseconds(heal_gather_ms);
 }
 
-void HealingController::act(const LookPtr& look, const AskSnapshot& action) {
+void HealingController::act(const LookPtr& look, const AskAgent& action) {
   if (!agents_.ask) return;
   ++look->under_way;
   agents_.ask(look->namespace_name, action, [this, look, action](const Result<void>& asked) {
     if (!asked) {
       // Somebody else has just asked for something, or the lead is over: the next look decides.
       look->outcome.failed = true;
-      log_info("snapshot_not_asked_for", {{"namespace", look->namespace_name},
-                                          {"pod", action.pod},
-                                          {"error", asked.error().message}});
+      log_info("agent_not_asked", {{"namespace", look->namespace_name},
+                                   {"pod", action.pod},
+                                   {"action", action.action},
+                                   {"error", asked.error().message}});
       return end(look);
     }
-    metrics_.asked_before_leaving.add();
-    log_info("snapshot_asked_for", {{"namespace", look->namespace_name},
-                                    {"pod", action.pod},
-                                    {"agent", action.agent},
-                                    {"request", action.id},
-                                    {"why", action.why}});
-    ApiRequest request;
-    request.method = "POST";
-    request.path = "/api/v1/namespaces/" + look->namespace_name + "/events";
-    request.body =
-        leaving_event(look->namespace_name, action, options_.instance, loop_.clock().wall_now());
-    send(look, request, [request](const Result<ApiReply>& reply) {
-      if (reply && (reply->ok() || reply->status == 409)) return;
-      if (reply) log_warn("event_refused", {{"error", api_error(request, *reply).message}});
-    });
+    metrics_.count_asked(action.action);
+    log_info("agent_asked", {{"namespace", look->namespace_name},
+                             {"pod", action.pod},
+                             {"agent", action.agent},
+                             {"action", action.action},
+                             {"request", action.id},
+                             {"why", action.why}});
+    // Of a step its Incident tells.
+    if (action.action == "Snapshot") tell_leaving(look, action);
     end(look);
+  });
+}
+
+void HealingController::tell_leaving(const LookPtr& look, const AskAgent& action) {
+  ApiRequest request;
+  request.method = "POST";
+  request.path = "/api/v1/namespaces/" + look->namespace_name + "/events";
+  request.body =
+      leaving_event(look->namespace_name, action, options_.instance, loop_.clock().wall_now());
+  send(look, request, [request](const Result<ApiReply>& reply) {
+    if (reply && (reply->ok() || reply->status == 409)) return;
+    if (reply) log_warn("event_refused", {{"error", api_error(request, *reply).message}});
   });
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "k8s/healing/orders.h"
 #include "k8s/healing/steps.h"
 
 namespace remora::k8s {
@@ -37,9 +38,18 @@ UpdateIncident resolved(IncidentRecord incident, const std::string& how, WallTim
                         std::optional<WallTime> well_since) {
   IncidentStatus& status = incident.status;
   if (IncidentStep* step = last_step(status); step != nullptr && step->name() != "alert") {
-    const bool never_done = step->state() == "intended";
-    if (never_done) end_step(*step, "skipped", "no longer needed", now);
-    if (step->state() == "done") end_step(*step, "verified", how, now);
+    if (step->state() == "intended") {
+      // Somebody else's request may have taken the place of what was asked: it counts as a step.
+      if (is_order(step->name())) {
+        end_step(*step, "failed", "the pod was well before an outcome was known", now);
+      } else {
+        end_step(*step, "skipped", "no longer needed", now);
+      }
+    }
+    if (step->state() == "done") {
+      const std::string& said = step->message();
+      end_step(*step, "verified", said.empty() ? how : said + "; " + how, now);
+    }
   }
   add_evidence(status, how);
   status.set_phase("Resolved");

@@ -6,7 +6,9 @@
 #include "config/pod.h"
 #include "k8s/healing/departed.h"
 #include "k8s/healing/leaving.h"
+#include "k8s/healing/orders.h"
 #include "k8s/healing/quantity.h"
+#include "k8s/healing/sidecar_reports.h"
 #include "k8s/healing/steps.h"
 
 namespace remora::k8s {
@@ -93,6 +95,11 @@ class IncidentPlan {
   }
 
   void carry_out(const IncidentStep& step) {
+    OrderState order;
+    if (is_order(step.name())) {
+      order = order_state(incident_, pod_, view_.agents);
+      if (order.outcome) return finish(*order.outcome, order.message);
+    }
     std::string why = hold(step.name());
     if (why.empty() && spec().dry_run()) why = "the policy is a dry run now";
     if (!why.empty()) return held(why);
@@ -109,6 +116,8 @@ class IncidentPlan {
       finish(StepOutcome::kImpossible, "it could not be done in time");
     } else if (step.name() == "roll_back") {
       carry_out_rollback(step.target());
+    } else if (is_order(step.name())) {
+      for (AskAgent& ask : order.ask) plan_.actions.push_back(std::move(ask));
     } else {
       carry_out_resize(step.target());
     }
@@ -126,6 +135,7 @@ class IncidentPlan {
     }
     if (name == "roll_back") return roll_back();
     if (name == "resize") return resize();
+    if (is_order(name)) return order(name);
     const std::string why = name == "reprovision" ? why_not_afresh(pod_) : why_stays(pod_);
     if (!why.empty()) return write(name, "skipped", why, "");
     intend(name, "the pod would be evicted now", "", "");
@@ -145,12 +155,7 @@ class IncidentPlan {
     ++state_.steps_in_window;
     shared_.of_namespace.push_back(view_.now);
     shared_.of_fleet.push_back(view_.now);
-    write(name, "intended", message,
-          name == "roll_back"     ? "RemoraRollBack"
-          : name == "resize"      ? "RemoraResize"
-          : name == "reprovision" ? "RemoraReprovision"
-                                  : "RemoraReschedule",
-          target);
+    write(name, "intended", message, begun_reason(name), target);
   }
 
   std::string hold_or_budget(const std::string& name) const {
@@ -163,6 +168,13 @@ class IncidentPlan {
         budget_hold("the namespace", view_.namespace_budget, shared_.of_namespace, view_.now);
     if (!why.empty()) return why;
     return budget_hold("the fleet", view_.fleet_budget, shared_.of_fleet, view_.now);
+  }
+
+  // --- restart, restore ---
+  void order(const std::string& name) {
+    const std::string why = why_not_ordered(incident_, pod_, fault_, name, view_.agents);
+    if (!why.empty()) return write(name, "skipped", why, "");
+    intend(name, "its sidecar would be asked now", "", "");
   }
 
   // --- reschedule, reprovision ---
@@ -363,10 +375,16 @@ void plan_incident(const IncidentRecord& incident, const PodFacts* pod,
   if (pod == nullptr || pod->deleting || pod->ended()) {
     return plan_without_pod(incident, pod, replacements, limit, view, plan);
   }
-  const bool in_between = !fault && is_intended(incident) &&
-                          (!pod->ready || incident.status.steps().rbegin()->name() == "resize");
+  // What was written down is not put off between two moments that show the fault, and what was
+  // asked of somebody else is heard to its end.
+  const auto goes_on = [&] {
+    if (!pod->ready) return true;
+    const std::string& step = incident.status.steps().rbegin()->name();
+    return step == "resize" ||
+           (is_order(step) && order_state(incident, *pod, view.agents).is_asked);
+  };
+  const bool in_between = !fault && is_intended(incident) && goes_on();
   if (in_between && state != nullptr) {
-    // Between two moments that show it; what was written down is not put off.
     const PodFault same{.kind = fault_kind_of(incident.spec.fault()).value_or(FaultKind::kUnready),
                         .container = incident.spec.container(),
                         .summary = incident.spec.summary(),
@@ -375,10 +393,16 @@ void plan_incident(const IncidentRecord& incident, const PodFacts* pod,
   }
   if (!fault) {
     constexpr Duration stable_without_policy = std::chrono::seconds(30);
+    constexpr Duration unready_told = std::chrono::milliseconds(unready_told_ms_max);
     const Duration stable =
         state == nullptr ? stable_without_policy : duration_of(state->policy->spec.stable_after());
     const bool is_stable = !pod->ready_since || now - *pod->ready_since >= stable;
-    if (!pod->ready || !is_stable) return;
+    // The pod may be called ready only because nobody has heard yet that it isn't. Nodes' clocks
+    // may be a little ahead.
+    const auto gave_up = gave_up_at(incident);
+    const bool is_told =
+        !gave_up || std::chrono::abs(now - *gave_up) >= std::max(stable, unready_told);
+    if (!pod->ready || !is_stable || !is_told) return;
     plan.actions.push_back(resolved(incident, "the pod is ready", now, pod->ready_since));
     return;
   }

@@ -31,8 +31,8 @@ bool moves(const v1alpha1::IncidentStep& step) {
 
 }  // namespace
 
-std::optional<AskSnapshot> ask_before_leaving(const PodFacts& pod, const NodeFacts& node,
-                                              const AgentFacts& agent, WallTime now) {
+std::optional<AskAgent> ask_before_leaving(const PodFacts& pod, const NodeFacts& node,
+                                           const AgentFacts& agent, WallTime now) {
   // One that a person wrote is theirs until it is over.
   if (node.leaving.empty() || !node.ready || !agent.takes_snapshots || agent.is_busy) {
     return std::nullopt;
@@ -40,11 +40,12 @@ std::optional<AskSnapshot> ask_before_leaving(const PodFacts& pod, const NodeFac
   const auto asked = asked_at(agent.last_request, node.name);
   const bool is_of_before = asked && node.last_open && *asked < unix_s(*node.last_open);
   if (asked && !is_of_before) return std::nullopt;
-  return AskSnapshot{.agent = agent.name,
-                     .pod = pod.name,
-                     .pod_uid = pod.uid,
-                     .id = request_prefix(node.name) + std::to_string(unix_s(now)),
-                     .why = "node " + node.name + " is about to be emptied: " + node.leaving};
+  return AskAgent{.agent = agent.name,
+                  .pod = pod.name,
+                  .pod_uid = pod.uid,
+                  .id = request_prefix(node.name) + std::to_string(unix_s(now)),
+                  .action = "Snapshot",
+                  .why = "node " + node.name + " is about to be emptied: " + node.leaving};
 }
 
 std::vector<v1alpha1::AvoidedNode> avoided_nodes(

@@ -14,9 +14,10 @@ namespace remora::k8s {
 inline constexpr size_t avoided_nodes_max = 32;
 
 // What agent is asked for because its node is about to be emptied; nothing: nothing now. Once for
-// each time that a node is cordoned, as far as this process or the agent's last request knows.
-std::optional<AskSnapshot> ask_before_leaving(const PodFacts& pod, const NodeFacts& node,
-                                              const AgentFacts& agent, WallTime now);
+// each time that a node is cordoned, and again after another request, such as a restart: what was
+// kept is from before it.
+std::optional<AskAgent> ask_before_leaving(const PodFacts& pod, const NodeFacts& node,
+                                           const AgentFacts& agent, WallTime now);
 
 // Of the pods that were, or are about to be, moved away from a node in the name of this policy.
 std::vector<v1alpha1::AvoidedNode> avoided_nodes(

@@ -35,10 +35,6 @@ HealingMetrics::HealingMetrics(MetricRegistry& registry)
                                 "Answers of the API server that healing could not use.")),
       reports(registry.counter("remora_operator_sidecar_reports_total",
                                "Reports of sidecars that were taken up.")),
-      asked_before_leaving(
-          registry.counter("remora_operator_snapshots_before_move_total",
-                           "Snapshots that were asked for because a node was about to be "
-                           "emptied.")),
       queue_depth(registry.gauge("remora_operator_work_queue_depth",
                                  "Namespaces that wait to be looked at.")),
       queue_oldest(registry.gauge("remora_operator_work_queue_oldest_seconds",
@@ -50,6 +46,12 @@ HealingMetrics::HealingMetrics(MetricRegistry& registry)
                                       "Faults of pods, by kind, when an "
                                       "Incident is made of them.",
                                       {{"kind", kind}});
+  }
+  for (const std::string& action : choices(*v1alpha1::AgentRequest::descriptor(), "action")) {
+    asked_[action] = &registry.counter("remora_operator_heal_requests_total",
+                                       "Requests of healing's own to the sidecars of agents: steps "
+                                       "of a ladder, and snapshots before a node is emptied.",
+                                       {{"action", action}});
   }
   for (const std::string& phase : choices(*v1alpha1::IncidentStatus::descriptor(), "phase")) {
     if (phase == "Resolved") continue;
@@ -72,6 +74,11 @@ void HealingMetrics::count_opened(const v1alpha1::IncidentSpec& spec) {
   opened_.add();
   const auto fault = faults_.find(spec.fault());
   if (fault != faults_.end()) fault->second->add();
+}
+
+void HealingMetrics::count_asked(const std::string& action) {
+  const auto asked = asked_.find(action);
+  if (asked != asked_.end()) asked->second->add();
 }
 
 void HealingMetrics::count_ended(const IncidentRecord& incident) {

@@ -20,6 +20,9 @@ class HealingMetrics {
   // Its time is counted when it is resolved.
   void count_ended(const IncidentRecord& incident);
 
+  // A request was written into an AgentSnapshot.
+  void count_asked(const std::string& action);
+
   // Before each render: begin, then one call for each thing that there is.
   void begin_picture();
   void add_to_picture(const IncidentRecord& incident);
@@ -36,7 +39,6 @@ class HealingMetrics {
   Counter& resizes;
   Counter& failures;
   Counter& reports;
-  Counter& asked_before_leaving;
   Gauge& queue_depth;
   Gauge& queue_oldest;  // seconds
 
@@ -44,6 +46,7 @@ class HealingMetrics {
   Counter& opened_;
   Counter& resolved_;
   std::map<std::string, Counter*, std::less<>> faults_;
+  std::map<std::string, Counter*, std::less<>> asked_;
   std::array<Histogram*, 5> recovery_{};  // detect, decide, act, ready, total
   std::map<std::string, Gauge*, std::less<>> open_;
   std::string steps_left_;  // lines of the exposition format

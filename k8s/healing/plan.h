@@ -84,9 +84,12 @@ struct SidecarReport {
 struct AgentFacts {
   std::string name;  // of the AgentSnapshot
   std::string pod_uid;
+  std::string container{};
   bool takes_snapshots = false;
-  std::string last_request;  // its id; empty: none yet
-  bool is_busy = false;      // the last request is not over
+  std::string last_request;    // its id; empty: none yet
+  bool is_busy = false;        // the last request is not over
+  bool last_failed = false;    // it is over
+  std::string last_message{};  // outcome in words
 };
 
 struct NamespaceView {
@@ -157,12 +160,13 @@ struct ReadClaims {
   std::vector<std::string> names;
 };
 // Written into the agent's AgentSnapshot as a request.
-struct AskSnapshot {
+struct AskAgent {
   std::string agent;  // name of the AgentSnapshot
   std::string pod;
   std::string pod_uid;
-  std::string id;   // of the request
-  std::string why;  // for the Event that tells of it
+  std::string id;      // of the request
+  std::string action;  // AgentRequest.action
+  std::string why;
 };
 // The PodDisruptionBudget of a policy.
 struct KeepDrain {
@@ -184,7 +188,7 @@ struct UpdatePolicy {
   v1alpha1::HealingPolicyStatus status;
 };
 using HealAction = std::variant<OpenIncident, UpdateIncident, EvictPod, RollBack, ResizePod,
-                                ReadWorkload, ReadPodEvents, ReadClaims, AskSnapshot, KeepDrain,
+                                ReadWorkload, ReadPodEvents, ReadClaims, AskAgent, KeepDrain,
                                 EndDrain, DeleteIncident, UpdatePolicy>;
 
 struct NamespacePlan {

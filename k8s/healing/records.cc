@@ -176,7 +176,7 @@ std::string incident_event(const std::string& namespace_name, const IncidentReco
            std::chrono::duration_cast<std::chrono::seconds>(now.time_since_epoch()).count()});
 }
 
-std::string leaving_event(const std::string& namespace_name, const AskSnapshot& ask,
+std::string leaving_event(const std::string& namespace_name, const AskAgent& ask,
                           const std::string& instance, WallTime now) {
   return pod_event_text(
       {.namespace_name = namespace_name,

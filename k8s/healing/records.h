@@ -34,7 +34,7 @@ std::string incident_event(const std::string& namespace_name, const IncidentReco
                            const std::string& instance, WallTime now);
 
 // A core/v1 Event about a pod whose node is about to be emptied.
-std::string leaving_event(const std::string& namespace_name, const AskSnapshot& ask,
+std::string leaving_event(const std::string& namespace_name, const AskAgent& ask,
                           const std::string& instance, WallTime now);
 
 // Whether version a is newer than b, both of one object: numbers of etcd's.

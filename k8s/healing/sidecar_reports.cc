@@ -176,6 +176,12 @@ std::optional<PodFault> fault_beyond_sidecar(const IncidentRecord& incident, con
   return is_same ? seen : std::nullopt;
 }
 
+std::optional<WallTime> gave_up_at(const IncidentRecord& incident) {
+  const auto& all = incident.status.sidecar();
+  if (all.empty() || all.rbegin()->outcome() != "gave_up") return std::nullopt;
+  return parse_time(all.rbegin()->ended_at());
+}
+
 bool is_for_plan(const IncidentRecord& incident, const std::optional<PodFault>& beyond) {
   const auto& all = incident.status.sidecar();
   const bool gave_up = !all.empty() && all.rbegin()->outcome() == "gave_up";

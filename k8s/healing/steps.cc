@@ -1,6 +1,8 @@
 #include "k8s/healing/steps.h"
 
 #include <algorithm>
+#include <array>
+#include <string_view>
 
 #include "k8s/healing/quantity.h"
 
@@ -9,6 +11,27 @@ namespace {
 
 constexpr int64_t mebibyte = int64_t{1} << 20;
 
+// Steps that disturb a pod or its workload, with the reasons of the Events that tell of them.
+struct StepReasons {
+  std::string_view step;
+  std::string_view begun;
+  std::string_view done;
+};
+constexpr std::array<StepReasons, 6> step_reasons = {{
+    {"restart", "RemoraRestart", "RemoraRestarted"},
+    {"restore", "RemoraRestore", "RemoraRestored"},
+    {"resize", "RemoraResize", "RemoraResized"},
+    {"reschedule", "RemoraReschedule", "RemoraRescheduled"},
+    {"reprovision", "RemoraReprovision", "RemoraReprovisioned"},
+    {"roll_back", "RemoraRollBack", "RemoraRolledBack"},
+}};
+
+// Null: it disturbs nothing.
+const StepReasons* find_step(std::string_view step) {
+  const auto* const found = std::ranges::find(step_reasons, step, &StepReasons::step);
+  return found == step_reasons.end() ? nullptr : found;
+}
+
 const ContainerFacts* container_named(const PodFacts& pod, const std::string& name) {
   const auto found = std::ranges::find(pod.containers, name, &ContainerFacts::name);
   return found == pod.containers.end() ? nullptr : &*found;
@@ -16,8 +39,10 @@ const ContainerFacts* container_named(const PodFacts& pod, const std::string& na
 
 }  // namespace
 
-bool disturbs(const std::string& step) {
-  return step == "resize" || step == "reschedule" || step == "reprovision" || step == "roll_back";
+bool disturbs(const std::string& step) { return find_step(step) != nullptr; }
+
+std::string begun_reason(const std::string& step) {
+  return disturbs(step) ? std::string(find_step(step)->begun) : std::string();
 }
 
 std::string why_stays(const PodFacts& pod) {
@@ -119,11 +144,8 @@ UpdateIncident after_step(IncidentRecord incident, StepOutcome outcome, const st
     step.set_message(update.message);
     status.set_phase("Healing");
     status.clear_hold();
-    update.reason = !done                          ? "RemoraStepFailed"
-                    : step.name() == "roll_back"   ? "RemoraRolledBack"
-                    : step.name() == "resize"      ? "RemoraResized"
-                    : step.name() == "reprovision" ? "RemoraReprovisioned"
-                                                   : "RemoraRescheduled";
+    const StepReasons* const reasons = find_step(step.name());
+    update.reason = done && reasons != nullptr ? reasons->done : "RemoraStepFailed";
   }
   update.incident = std::move(incident);
   return update;

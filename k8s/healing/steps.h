@@ -14,6 +14,9 @@ std::string why_stays(const PodFacts& pod);
 // What keeps it from being made anew without anything of the old one; empty: nothing.
 std::string why_not_afresh(const PodFacts& pod);
 
+// Of the Event that tells that a step which disturbs something was written down.
+std::string begun_reason(const std::string& step);
+
 struct MemoryPlan {
   std::string container;
   int64_t from_bytes = 0;

@@ -251,15 +251,14 @@ void Operator::show_agents() {
            },
        .end_fence = [this](const std::string& namespace_name, const std::string& uid,
                            bool moved) { catalogue_->end_fence(namespace_name, uid, moved); },
-       .ask = [this](const std::string& namespace_name, const AskSnapshot& ask,
-                     AskDone done) { ask_snapshot(namespace_name, ask, std::move(done)); }});
+       .ask = [this](const std::string& namespace_name, const AskAgent& ask,
+                     AskDone done) { ask_agent(namespace_name, ask, std::move(done)); }});
 }
 
-void Operator::ask_snapshot(const std::string& namespace_name, const AskSnapshot& ask,
-                            AskDone done) {
+void Operator::ask_agent(const std::string& namespace_name, const AskAgent& ask, AskDone done) {
   v1alpha1::AgentRequest request;
   request.set_id(ask.id);
-  request.set_action("Snapshot");
+  request.set_action(ask.action);
   catalogue_->ask(namespace_name, ask.agent, request, std::move(done));
 }
 
@@ -272,8 +271,8 @@ void Operator::make_evictions() {
               [this](const std::string& namespace_name) {
                 return catalogue_->agents_of(namespace_name);
               },
-          .ask = [this](const std::string& namespace_name, const AskSnapshot& ask,
-                        AskDone done) { ask_snapshot(namespace_name, ask, std::move(done)); },
+          .ask = [this](const std::string& namespace_name, const AskAgent& ask,
+                        AskDone done) { ask_agent(namespace_name, ask, std::move(done)); },
           .seed = options_.seed},
       registry_);
 }

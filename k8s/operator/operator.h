@@ -94,7 +94,7 @@ class Operator {
   std::optional<config::PolicyValues> values_for(
       const std::string& namespace_name, const std::map<std::string, std::string>& labels) const;
   using AskDone = std::function<void(const Result<void>&)>;
-  void ask_snapshot(const std::string& namespace_name, const AskSnapshot& ask, AskDone done);
+  void ask_agent(const std::string& namespace_name, const AskAgent& ask, AskDone done);
   void make_evictions();
   void open_link();
   void lead();

@@ -187,6 +187,43 @@ def test_sidecar_that_gave_up_is_the_clusters_to_heal(remora, api, pod):
     wait_for(lambda: {"RemoraGaveUp", "RemoraAlert"} <= set(reasons(api)), "its Events")
 
 
+def test_the_clusters_ladder_restores_an_agent_whose_sidecar_gave_up(remora, api, pod):
+    """Through its sidecar, once, and the Incident tells which snapshot it was."""
+    api.put("healingpolicies", policy(stableAfter="1s", ladders=[
+        {"fault": "gave_up", "steps": ["restore", "alert"]}]))
+    pod.configure("healing:\n  ladders:\n    - {fault: crash, steps: [give_up]}\n")
+    pod.annotate(app_port=str(pod.app_port), config_map="c")
+    start_connected(pod, remora)
+    wait_for(lambda: agent_snapshot(api, pod), "the agent's catalogue", KEPT_WAIT_S)
+    notes = os.path.join(pod.state, "notes")
+    with open(notes, "w", encoding="ascii") as file:
+        file.write("before")
+    taken = ask(api, pod, "r1", "Snapshot")
+    with open(notes, "w", encoding="ascii") as file:
+        file.write("after")
+    put_pod(api, "a", ready=False)
+    os.kill(pod.agent_pid(), 9)
+
+    def steps():
+        return [step for incident in api.all("incidents")
+                for step in incident.get("status", {}).get("steps", [])]
+
+    wait_for(lambda: [step["state"] for step in steps()] == ["done"], "the restore", KEPT_WAIT_S)
+    step, = steps()
+    assert step["name"] == "restore" and taken["snapshot"] in step["message"], step
+    with open(notes, encoding="ascii") as file:
+        assert file.read() == "before"
+    assert len(pod.journal("start")) == 3, "after the crash, and for the restore"
+    put_pod(api, "a")
+    wait_for(lambda: [one["status"]["phase"] for one in api.all("incidents")] == ["Resolved"],
+             "the Incident's end", KEPT_WAIT_S)
+    assert [step["state"] for step in steps()] == ["verified"]
+    wait_for(lambda: {"RemoraGaveUp", "RemoraRestore", "RemoraRestored", "RemoraResolved"} <=
+             set(reasons(api)), "its Events")
+    assert remora.metric('remora_operator_heal_requests_total{action="Restore"}') == 1
+    assert [request for request in api.requests if request[2] == 403] == []
+
+
 # --- requests --------------------------------------------------------------------------------------
 def test_snapshot_and_restore_on_request(remora, api, pod):
     start_connected(pod, remora)

@@ -28,14 +28,13 @@ OTLP_PORT = 4318
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 
-def agent(image, name="agent", **annotations):
+def agent(image, name="agent", script=AGENT, **annotations):
     """An injected pod with state of its own; label app: agent."""
-    made = web(image, name, labels={"app": "agent", "remora.dev/inject": "true"}, script=AGENT,
+    return web(image, name, labels={"app": "agent", "remora.dev/inject": "true"}, script=script,
                securityContext={"runAsUser": USER, "runAsGroup": USER, "fsGroup": USER},
                annotations={"remora.dev/state-dir": STATE, **{
                    f"remora.dev/{key.replace('_', '-')}": text
                    for key, text in annotations.items()}})
-    return made
 
 
 def sidecar_log(kube, name, event):

@@ -38,7 +38,7 @@ class LeavingTest : public testing::Test {
   }
   std::vector<std::string> asked() const {
     std::vector<std::string> names;
-    for (const AskSnapshot& one : world_.asked) names.push_back(one.agent);
+    for (const AskAgent& one : world_.asked) names.push_back(one.agent);
     return names;
   }
 

@@ -23,12 +23,13 @@ constexpr const char* policy_text = R"({"selector":{},
     "budgets":{"minHealthyPercent":50,"stepsMax":4,"window":"10m","coolDown":"60s"},
     "incidentRetention":"1m","stepTimeout":"60s","stableAfter":"0s",
     "memory":{"factorPercent":200,"bytesMax":"256MiB"},
-    "ladders":[{"fault":"crash_loop","steps":["roll_back","reprovision","reschedule","alert"]},
-               {"fault":"out_of_memory","steps":["resize","resize","reschedule","alert"]}]})";
+    "ladders":[{"fault":"crash_loop","steps":["restart","roll_back","reprovision","reschedule","alert"]},
+               {"fault":"out_of_memory","steps":["resize","resize","restore","reschedule","alert"]}]})";
 
 // Ten pods of one Deployment on four nodes through random lives: nodes come and go, pods crash, run
-// out of memory, wait for volumes and recover, bad revisions are rolled out, evictions are refused,
-// other namespaces take from the fleet's budget, the operator starts anew.
+// out of memory, wait for volumes and recover, sidecars come and go, do what they are asked or
+// fail, bad revisions are rolled out, evictions are refused, other namespaces take from the fleet's
+// budget, the operator starts anew.
 class Life {
  public:
   explicit Life(uint64_t seed) : random_(seed) {
@@ -74,7 +75,8 @@ class Life {
  private:
   bool chance(int percent) { return static_cast<int>(random_() % 100) < percent; }
   size_t steps() const {
-    return world_.evicted.size() + world_.rolled_back.size() + world_.resized.size();
+    return world_.evicted.size() + world_.rolled_back.size() + world_.resized.size() +
+           ordered_.size();
   }
   int64_t count_ready() const {
     return std::ranges::count_if(world_.pods, [](const auto& pod) { return pod.second.ready; });
@@ -87,6 +89,7 @@ class Life {
     std::erase_if(world_.agents, [&](const AgentFacts& each) { return each.name == name; });
     world_.agents.push_back({.name = name,
                              .pod_uid = pod.uid,
+                             .container = "agent",
                              .takes_snapshots = chance(80),
                              .last_request = {},
                              .is_busy = false});
@@ -131,8 +134,11 @@ class Life {
       if (node.leaving.empty()) node.last_open = world_.now;
     }
     for (AgentFacts& agent : world_.agents) {
-      if (chance(50)) agent.is_busy = false;
+      if (!agent.is_busy || chance(50)) continue;
+      agent.is_busy = false;
+      agent.last_failed = chance(30);
     }
+    if (chance(10)) away_.swap(world_.agents);
     if (chance(3)) roll_out();
     for (auto& [name, pod] : world_.pods) {
       if (chance(5)) world_.crash_loop(pod);
@@ -168,7 +174,14 @@ class Life {
       ASSERT_TRUE(is_fenced || !lost_before_.contains(name)) << "moved without a fence: " << name;
     }
     for (; asked_seen_ < world_.asked.size(); ++asked_seen_) {
-      const AskSnapshot& ask = world_.asked[asked_seen_];
+      const AskAgent& ask = world_.asked[asked_seen_];
+      if (ask.action != "Snapshot") {
+        ASSERT_TRUE(ordered_.insert(ask.id).second) << "asked twice: " << ask.id;
+        // The snapshot that its node's cordon was worth is from before that.
+        std::erase_if(asked_,
+                      [&](const std::string& one) { return one.starts_with(ask.pod_uid + "/"); });
+        continue;
+      }
       const std::string node = ask.id.substr(7, 2);  // "cordon-n1-…"
       ASSERT_FALSE(world_.nodes[node].leaving.empty()) << ask.id;
       ASSERT_TRUE(asked_.insert(ask.pod_uid + "/" + std::to_string(cordons_[node])).second)
@@ -215,6 +228,8 @@ class Life {
   std::map<std::string, int> cordons_;  // by node: how often it was
   std::set<std::string> asked_;         // "POD_UID/CORDON"
   size_t asked_seen_ = 0;
+  std::set<std::string> ordered_;  // ids of restarts and restores
+  std::vector<AgentFacts> away_;   // whose sidecars are not connected
   std::vector<WallTime> steps_at_;
 };
 

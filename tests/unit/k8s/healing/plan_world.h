@@ -128,7 +128,7 @@ class World {
   std::map<std::string, ClaimFacts> claims;           // what has been read, by name
   std::map<std::string, ClaimFacts> readable_claims;  // what would be
   std::vector<AgentFacts> agents;
-  std::vector<AskSnapshot> asked;
+  std::vector<AskAgent> asked;
   std::vector<std::string> fenced;  // pods, before they were evicted
   bool keeps_evicted = false;       // a lost node lets its pods' objects lie
   BudgetRule namespace_budget{100, std::chrono::minutes(10), {}};
@@ -215,7 +215,7 @@ class World {
     }
     return true;
   }
-  bool act(const AskSnapshot& action) {
+  bool act(const AskAgent& action) {
     asked.push_back(action);
     for (AgentFacts& agent : agents) {
       if (agent.name != action.agent) continue;

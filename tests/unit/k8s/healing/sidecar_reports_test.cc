@@ -117,6 +117,19 @@ TEST_F(SidecarReportsTest, ASidecarThatGaveUpEscalatesToTheClustersLadder) {
   EXPECT_THAT(world_.evicted, SizeIs(1));
 }
 
+TEST_F(SidecarReportsTest, ThePodsReadinessMayBeToldLaterThanThatItsSidecarGaveUp) {
+  world_.set_policy(R"({"selector":{},"stableAfter":"0s"})");
+  world_.add_pod("a");
+  tell(report("i1", "open"));
+  tell(report("i1", "gave_up"));
+  world_.pass(5s);
+  ASSERT_NE(world_.only(), nullptr);
+  EXPECT_TRUE(world_.only()->status.ended_at().empty()) << "it was ready a long time ago";
+  world_.pods.at("a").ready = false;
+  world_.settle();
+  EXPECT_THAT(World::steps_of(*world_.only()), StartsWith("reschedule:"));
+}
+
 TEST_F(SidecarReportsTest, AnAgentThatComesBackAfterAllNeedsNoStep) {
   world_.add_pod("a");
   tell(report("i1", "gave_up"));
