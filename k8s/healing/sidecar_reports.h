@@ -37,7 +37,8 @@ std::optional<HealAction> keep_report(const SidecarReport& report,
 // is not in the sidecar's hands. seen: what the operator sees of the pod by itself.
 std::optional<PodFault> fault_beyond_sidecar(const IncidentRecord& incident, const PodFacts& pod,
                                              const std::optional<PodFault>& seen);
-// What its readiness probe finds reaches the pod's status a little later than what its sidecar tells.
+// What its readiness probe finds reaches the pod's status a little later than what its sidecar
+// tells.
 inline constexpr int unready_told_ms_max = 10'000;
 // When the sidecar gave up on it, if that is the last that it did.
 std::optional<WallTime> gave_up_at(const IncidentRecord& incident);

@@ -4,6 +4,7 @@
 #include <array>
 #include <charconv>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "config/pod.h"
 #include "config/scalar.h"
@@ -57,6 +58,18 @@ std::string obstacle(const Json& pod, const config::Annotations& annotations,
   return {};
 }
 
+// Major and minor.
+std::optional<std::pair<int, int>> parse_version(std::string_view version) {
+  if (version.starts_with('v')) version.remove_prefix(1);
+  int major = 0;
+  int minor = 0;
+  const char* const end = version.data() + version.size();
+  const auto first = std::from_chars(version.data(), end, major);
+  if (first.ec != std::errc{} || first.ptr == end || *first.ptr != '.') return std::nullopt;
+  if (std::from_chars(first.ptr + 1, end, minor).ec != std::errc{}) return std::nullopt;
+  return std::pair(major, minor);
+}
+
 }  // namespace
 
 config::Annotations metadata_map(const Json& pod, std::string_view key) {
@@ -84,24 +97,18 @@ std::optional<Skip> reason_to_skip(const Json& pod, const config::Annotations& a
   return std::nullopt;
 }
 
+bool has_kubernetes_minor(const std::string& version, int minor) {
+  const auto known = parse_version(version);
+  return known && *known >= std::pair(1, minor);
+}
+
 config::Problems check_kubernetes_version(const std::string& version) {
   if (version.empty()) return {};
-  std::string_view rest = version;
-  if (rest.starts_with('v')) rest.remove_prefix(1);
-  int major = 0;
-  int minor = 0;
-  const auto first = std::from_chars(rest.data(), rest.data() + rest.size(), major);
-  rest.remove_prefix(static_cast<size_t>(first.ptr - rest.data()));
-  bool good = first.ec == std::errc{} && rest.starts_with('.');
-  if (good) {
-    rest.remove_prefix(1);
-    good = std::from_chars(rest.data(), rest.data() + rest.size(), minor).ec == std::errc{};
-  }
-  if (!good) {
+  if (!parse_version(version)) {
     return {{"Kubernetes", 0, 0, "", config::quote(version) + " is no version",
              "write one such as v1.34.4"}};
   }
-  if (major > 1 || (major == 1 && minor >= kubernetes_minor_min)) return {};
+  if (has_kubernetes_minor(version, kubernetes_minor_min)) return {};
   return {{"Kubernetes " + version, 0, 0, "",
            "has no native sidecar containers: the sidecar would start after the agent, die before "
            "it and keep Jobs from completing",

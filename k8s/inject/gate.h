@@ -18,5 +18,7 @@ std::optional<Skip> reason_to_skip(const Json& pod, const config::Annotations& a
 
 // What is wrong with the version of the cluster; nothing when it will do or is not known.
 config::Problems check_kubernetes_version(const std::string& version);
+// "v1.35.0", "1.35+" are for minor 35; an unknown version is not.
+bool has_kubernetes_minor(const std::string& version, int minor);
 
 }  // namespace remora::k8s

@@ -21,6 +21,9 @@ namespace remora::k8s {
 namespace {
 
 constexpr int64_t grace_s_default = 30;  // of core/v1 PodSpec
+// ContainerRestartRules (KEP-5307) are on by default from here on.
+constexpr int rules_minor_min = 35;
+constexpr int exit_code_killed = 137;  // 128 + SIGKILL
 
 Json to_array(const std::vector<Json>& items) {
   Json array = Json::array();
@@ -76,7 +79,33 @@ class Injection {
     patch_.ensure_items(pointer + "/env", env, "name");
     patch_.ensure_items(pointer + "/volumeMounts", to_array(mounts), "mountPath");
     if (plan_.settings.drain_hook()) add_drain_hook(pointer, name);
+    if (text_of(plan_.spec(), "restartPolicy") == "Never") add_restart_rule(pointer, name);
     note_ports(agent);
+  }
+
+  // Kubernetes wants both members. What ends by itself stays ended, as the pod says.
+  void add_restart_rule(const std::string& container, const std::string& name) {
+    const Json rule = {{"action", "Restart"},
+                       {"exitCodes", {{"operator", "In"}, {"values", {exit_code_killed}}}}};
+    const Json members = {{"restartPolicy", "Never"}, {"restartPolicyRules", Json::array({rule})}};
+    const Json* policy = patch_.at(container + "/restartPolicy");
+    const Json* rules = patch_.at(container + "/restartPolicyRules");
+    const bool is_ours = rules != nullptr && *rules == members["restartPolicyRules"];
+    if ((policy != nullptr || rules != nullptr) && !is_ours) {
+      return plan_.note("container " + name + ": its own restart policy is kept");
+    }
+    const std::string& wanted = plan_.settings.restart_rules();
+    const bool is_known = has_kubernetes_minor(plan_.options.kubernetes_version, rules_minor_min);
+    if (wanted == "off" || (wanted != "on" && !is_known && !is_ours)) {
+      return plan_.warn("container " + name +
+                        ": restartPolicy is Never, and the kubelet starts it no more: Remora "
+                        "watches and takes snapshots, but its healing ends the pod; OnFailure, or "
+                        "on Kubernetes 1.35 remora.dev/restart-rules, would let it restart it");
+    }
+    for (const auto& [key, value] : members.items()) patch_.ensure(container + "/" + key, value);
+    plan_.note("container " + name +
+               ": killed by Remora, or for want of memory, it is started again in its pod (a "
+               "container restart rule for exit code 137); all other ends are final");
   }
 
   void add_proxy_env(Json& env) const {
@@ -247,11 +276,6 @@ class Injection {
       plan_.warn("container " + agent.record.name() + ": remora.dev/drain-timeout is " +
                  std::to_string(drain_s) + "s, but the pod is killed after " +
                  std::to_string(grace_s) + "s; raise terminationGracePeriodSeconds");
-    }
-    if (text_of(spec, "restartPolicy") == "Never") {
-      plan_.warn(
-          "restartPolicy is Never: the kubelet starts no container again, so Remora watches and "
-          "takes snapshots but can't heal by restart; OnFailure would let it");
     }
     if (plan_.injected.interception().mode() == "explicit") {
       plan_.warn("interception is explicit: callers pass Remora only by the Service's targetPort " +

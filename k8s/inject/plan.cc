@@ -209,6 +209,10 @@ void plan_agents(Plan& plan, const std::vector<std::string>& names) {
     AgentPlan agent;
     agent.index = static_cast<size_t>(std::ranges::find(all, name) - all.begin());
     agent.record.set_name(name);
+    const std::string restart_policy = text_of(plan.container(agent), "restartPolicy");
+    if (restart_policy != plan.injected.restart_policy()) {
+      agent.record.set_restart_policy(restart_policy);
+    }
     plan_config(plan, agent);
     plan.agents.push_back(std::move(agent));
   }

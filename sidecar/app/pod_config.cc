@@ -138,7 +138,9 @@ Result<AppConfig> load_with(const PodSources& sources, const config::Annotations
     } else {
       all->agents.push_back({.name = agent.name(), .config = std::move(loaded->config)});
     }
-    add_what_was_injected(agent, injected->restart_policy(), all->agents.back());
+    const std::string& its_own = agent.restart_policy();
+    add_what_was_injected(agent, its_own.empty() ? injected->restart_policy() : its_own,
+                          all->agents.back());
   }
   if (all) {
     if (Result<void> set = set_interception(injected->interception(), *all); !set) {

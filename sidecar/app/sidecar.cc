@@ -100,7 +100,9 @@ std::string take_policy(App& app, const ToldPolicy& told, config::PolicyValues f
 }
 
 AgentWorld make_pod_agent(Loop& loop, const AppAgent& agent) {
-  auto pod_agent = std::make_unique<PodAgent>(loop, PodAgentOptions{.container = agent.name});
+  auto pod_agent = std::make_unique<PodAgent>(
+      loop,
+      PodAgentOptions{.container = agent.name, .clean_end_is_final = agent.clean_end_is_final});
   PodAgent* const runs = pod_agent.get();
   AgentWorld world;
   world.orchestrator = std::move(pod_agent);

@@ -268,6 +268,7 @@ void PodAgent::Impl::signal_agent(int signo) const {
 void PodAgent::Impl::stop_agent(Duration grace) {
   if (state_ != State::kRunning) return cancel_start();
   if (!stopping_is_ours_) return;
+  if (options_.clean_end_is_final) grace = Duration{0};
   const MonotonicTime due = loop_.clock().now() + grace;
   if (kill_due_ && *kill_due_ <= due) return;
   const bool first = !kill_due_;

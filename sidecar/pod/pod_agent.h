@@ -39,6 +39,9 @@ inline constexpr int64_t kubelet_backoff_forgotten_ms = 600'000;
 struct PodAgentOptions {
   // The agent's container has REMORA_AGENT=<container> in its environment.
   std::string container;
+  // Whoever starts it does so only after a failure. Many an agent ends with 0 at a SIGTERM, so it
+  // is killed at once, whatever the grace.
+  bool clean_end_is_final = false;
 };
 
 class PodAgent final : public Orchestrator {

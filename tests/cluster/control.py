@@ -41,7 +41,7 @@ def api_server(where):
         f"--tls-cert-file={pki}/apiserver.crt", f"--tls-private-key-file={pki}/apiserver.key",
         f"--client-ca-file={pki}/ca.crt", "--anonymous-auth=false",
         "--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
-        "--allow-privileged=true",
+        "--allow-privileged=true", f"--feature-gates={layout.FEATURE_GATE}=true",
         f"--kubelet-certificate-authority={pki}/ca.crt",
         f"--kubelet-client-certificate={pki}/apiserver-to-kubelet.crt",
         f"--kubelet-client-key={pki}/apiserver-to-kubelet.key",

@@ -29,6 +29,9 @@ API_URL = f"https://{CONTROL_ADDRESS}:{API_PORT}"
 ETCD_URL = "http://127.0.0.1:2379"
 ETCD_PEER_URL = "http://127.0.0.1:2380"
 
+# Alpha in this version; on by default from 1.35 on.
+FEATURE_GATE = "ContainerRestartRules"
+
 # Each test that has a claim uses one up.
 STANDARD_DISKS = 64
 LOCAL_DISKS_PER_NODE = 8

@@ -298,6 +298,18 @@ def test_request_is_carried_out_once_whoever_restarts(make_operator, remora, api
     assert len(pod.journal("start")) == starts
 
 
+@pytest.mark.parametrize(("restart_policy", "code"), [
+    ("Always", 0), ("OnFailure", -9), ("Never", -9)])
+def test_a_restart_is_no_success_where_that_would_be_final(remora, api, pod, restart_policy, code):
+    """This agent ends with 0 at a SIGTERM, which is the end of a Job's pod."""
+    pod.injected["restartPolicy"] = restart_policy
+    pod.annotate(app_port=str(pod.app_port))
+    start_connected(pod, remora)
+    wait_for(lambda: agent_snapshot(api, pod), "the agent's catalogue", KEPT_WAIT_S)
+    assert ask(api, pod, "r1", "Restart")["state"] == "Done"
+    assert pod.runtimes[0].codes == [code]
+
+
 def test_drain_on_request(remora, api, pod):
     start_connected(pod, remora)
     wait_for(lambda: agent_snapshot(api, pod), "the agent's catalogue", KEPT_WAIT_S)

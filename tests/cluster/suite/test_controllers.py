@@ -16,6 +16,13 @@ ENDS_S = 10
 MINUTE_S = 60
 MOVED_S = 120
 STATE_CLAIM, SNAPSHOT_CLAIM = "state", "snapshots"
+HEALED_S = 120
+# Serves nobody any more after a while, and lives on; when it is started again it ends its work.
+HANGS_ONCE = """
+if [ -e /state/tried ]; then sleep 3; exit 0; fi
+touch /state/tried; mkdir -p /tmp/www; echo ok >/tmp/www/index.html
+httpd -f -p 8080 -h /tmp/www & sleep 8; kill $!; exec sleep 100000
+"""
 # A job's agent asks the model, tells what it got, and ends with a code.
 ASK_MODEL = """
 import sys, urllib.request
@@ -144,6 +151,45 @@ def test_a_job_ends_as_its_agent_does_with_the_code_kept(stage, inject_into, pyt
         times = good.result(), bad.result()
     results.append(rows.Row("Job: its agent exits with 0; with 3", remarks=(
         f"Complete {times[0]:.0f} s, Failed {times[1]:.0f} s after the agent's end, codes kept")))
+
+
+def hanging_job(name, image, **annotations):
+    template = pod(name, container(
+        "agent", image, ["sh", "-c", HANGS_ONCE], ports=[{"containerPort": 8080, "name": "http"}],
+        livenessProbe={"httpGet": {"path": "/", "port": "http"}, "periodSeconds": 1},
+        volumeMounts=[{"name": "state", "mountPath": "/state"}]), restartPolicy="Never",
+        volumes=[{"name": "state", "emptyDir": {}}], annotations=annotations,
+        securityContext={"runAsUser": agents.USER, "runAsGroup": agents.USER,
+                         "fsGroup": agents.USER})
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": {
+        "backoffLimit": 0, "template": {
+            "metadata": {"labels": {"app": name}, "annotations": annotations},
+            "spec": template["spec"]}}}
+
+
+def test_a_hung_agent_of_a_job_is_started_again_in_a_pod_that_never_restarts(
+        stage, inject_into, tools_image, results):
+    """By a container restart rule (KEP-5307), for the exit code of the kill alone."""
+    inject_into(stage, hanging_job("hangs", tools_image, **{
+        "remora.dev/restart-rules": "on", "remora.dev/state-dir": "/state"}))
+    made, = stage.wait_for("its pod", lambda: stage.list("pods", "app=hangs"), bool)
+    if "restartPolicyRules" not in made["spec"]["containers"][0]:
+        pytest.skip("the feature gate ContainerRestartRules of this cluster is off")
+    stage.apply(hanging_job("hangs-alone", tools_image))
+    began = time.monotonic()
+    stage.wait("job", "hangs", "is Complete", lambda seen: condition_of(seen, "Complete"), HEALED_S)
+    took_s = time.monotonic() - began
+    ended, = stage.list("pods", "app=hangs")
+    assert ended["metadata"]["uid"] == made["metadata"]["uid"]
+    agent = status_of(ended, "agent")
+    assert agent["restartCount"] == 1 and agent["state"]["terminated"]["exitCode"] == 0
+    ends = [line.get("signal") for line in patients.log(stage, ended["metadata"]["name"])
+            if line["event"] == "agent_exited"]
+    assert ends == [9, 0], "killed, and then it ended by itself"
+    stage.wait("job", "hangs-alone", "has Failed", lambda seen: condition_of(seen, "Failed"), HEALED_S)
+    results.append(rows.Row("Job with restartPolicy Never: its agent hangs once", remarks=(
+        f"restarted in its pod, Complete after {took_s:.0f} s; Kubernetes alone kills it, and the "
+        "Job has Failed")))
 
 
 def test_a_cron_job_completes_each_time(stage):

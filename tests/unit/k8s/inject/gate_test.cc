@@ -117,6 +117,15 @@ TEST(KubernetesVersionTest, TooOldOnesAreRefusedClearly) {
   }
 }
 
+TEST(KubernetesVersionTest, MinorsAreCompared) {
+  EXPECT_TRUE(has_kubernetes_minor("v1.35.0", 35));
+  EXPECT_TRUE(has_kubernetes_minor("1.36+", 35));
+  EXPECT_TRUE(has_kubernetes_minor("v2.0.0", 35));
+  EXPECT_FALSE(has_kubernetes_minor("v1.34.9", 35));
+  EXPECT_FALSE(has_kubernetes_minor("v1.4.0", 35));
+  EXPECT_FALSE(has_kubernetes_minor("", 35));
+}
+
 TEST(PodSecurityTest, RulesNeedTheLevelPrivileged) {
   for (const PodSecurity level : {PodSecurity::kBaseline, PodSecurity::kRestricted}) {
     InjectOptions options = test_options();

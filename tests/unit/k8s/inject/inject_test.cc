@@ -260,12 +260,54 @@ TEST(InjectTest, ANameOfOursInTheContainersIsRefused) {
   EXPECT_THAT(problems_of(pod), ElementsAre(HasSubstr("container remora: its name")));
 }
 
+TEST(RestartRulesTest, AKilledAgentOfAPodThatNeverRestartsIsStartedAgainWhereTheClusterHasThem) {
+  const auto rules_of = [](const Injected& injected) {
+    const Json& container = injected.pod["spec"]["containers"][0];
+    return container.contains("restartPolicyRules") ? container["restartPolicyRules"].dump() : "";
+  };
+  const std::string rule = R"([{"action":"Restart","exitCodes":{"operator":"In","values":[137]}}])";
+  Json pod = simple_pod();
+  InjectOptions options = test_options();
+  options.kubernetes_version = "v1.35.0";
+  EXPECT_EQ(rules_of(inject(pod, options)), "") << "the kubelet starts it again anyway";
+  pod["spec"]["restartPolicy"] = "Never";
+  const Injected injected = inject(pod, options);
+  EXPECT_EQ(rules_of(injected), rule);
+  EXPECT_EQ(injected.pod["spec"]["containers"][0]["restartPolicy"], "Never");
+  EXPECT_EQ(injected.record().agents(0).restart_policy(), "");
+  EXPECT_THAT(injected.all_warnings(), Not(HasSubstr("restartPolicy")));
+  EXPECT_EQ(inject(injected.pod, options).patch.json, "[]");
+  for (const std::string version : {"v1.34.4", ""}) {
+    options.kubernetes_version = version;
+    Json older = pod;
+    EXPECT_EQ(rules_of(inject(older, options)), "") << version;
+    EXPECT_EQ(inject(injected.pod, options).patch.json, "[]") << "a webhook that doesn't know";
+    annotate(older, "restart-rules", "on");
+    EXPECT_EQ(rules_of(inject(older, options)), rule) << version;
+  }
+  options.kubernetes_version = "v1.36.1";
+  annotate(pod, "restart-rules", "off");
+  EXPECT_EQ(rules_of(inject(pod, options)), "");
+}
+
+TEST(RestartRulesTest, AContainersOwnPolicyIsKeptAndTold) {
+  Json pod = simple_pod();
+  InjectOptions options = test_options();
+  options.kubernetes_version = "v1.35.0";
+  pod["spec"]["restartPolicy"] = "Never";
+  pod["spec"]["containers"][0]["restartPolicy"] = "OnFailure";
+  const Injected injected = inject(pod, options);
+  EXPECT_FALSE(injected.pod["spec"]["containers"][0].contains("restartPolicyRules"));
+  EXPECT_EQ(injected.record().restart_policy(), "Never");
+  EXPECT_EQ(injected.record().agents(0).restart_policy(), "OnFailure");
+}
+
 TEST(InjectTest, LossesAreSaid) {
   Json pod = simple_pod();
   pod["spec"]["restartPolicy"] = "Never";
   pod["spec"]["terminationGracePeriodSeconds"] = 10;
   const std::string warnings = inject(pod).all_warnings();
-  EXPECT_THAT(warnings, HasSubstr("restartPolicy is Never"));
+  EXPECT_THAT(warnings, HasSubstr("container agent: restartPolicy is Never"));
   EXPECT_THAT(warnings, HasSubstr("drain-timeout is 25s, but the pod is killed after 10s"));
   EXPECT_THAT(warnings, HasSubstr("remora.dev/snapshot-claim keeps them"));
   EXPECT_THAT(warnings, Not(HasSubstr("Guaranteed")));
