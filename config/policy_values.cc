@@ -3,11 +3,8 @@
 #include <nlohmann/json.hpp>
 
 namespace remora::config {
-namespace {
 
 using Json = nlohmann::json;
-
-}  // namespace
 
 std::string policy_values_text(const PolicyValues& values) {
   return Json{{"policy", values.policy},

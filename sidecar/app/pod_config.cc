@@ -248,8 +248,8 @@ std::optional<config::PolicyValues> kept_policy_values() {
 
 // As keep() does, and for the same reason.
 void keep_policy_values(const config::PolicyValues& settings) {
-  if (make_last_good_dir(last_good_dir()))
-    write_file(policy_file(), config::policy_values_text(settings));
+  if (!make_last_good_dir(last_good_dir())) return;
+  write_file(policy_file(), config::policy_values_text(settings));
 }
 
 }  // namespace remora

@@ -1,13 +1,16 @@
 """Pods that are tried out at a steady rate: the API server does everything but keep them (dry run), so
 each of them passes the webhook as a real one does."""
 
+import base64
 import http.client
 import json
 import re
+import socket
 import subprocess
 import threading
 import time
 
+import certs
 from kube import container, pod
 from operators import ASKS, is_injected
 
@@ -40,6 +43,67 @@ class Proxy:
             return connection.getresponse().read().decode()
         finally:
             connection.close()
+
+
+FLOOR_NAME, FLOOR_PORT, ANSWER_PORT = "floor.remora.dev", 9453, 9454
+FLOOR_CONFIG = """
+daemon off; pid {folder}/pid; error_log {folder}/errors; worker_processes 1;
+events {{}}
+http {{
+  access_log off; keepalive_requests 1000000; client_body_buffer_size 64k;
+  server {{
+    listen 127.0.0.1:{port} ssl http2;
+    ssl_certificate {folder}/tls.crt; ssl_certificate_key {folder}/tls.key;
+    location / {{ proxy_pass http://127.0.0.1:{answer_port}; }}
+  }}
+  server {{
+    listen 127.0.0.1:{answer_port}; default_type application/json;
+    location / {{ return 200 '{answer}'; }}
+  }}
+}}
+"""
+
+
+class Floor:
+    """A webhook of its own for the same pods, beside the API server: nginx, which takes the whole review and
+    answers with the same few bytes each time. What it takes, any webhook takes on this machine. Its answers are of
+    no use, so the API server goes on without them."""
+
+    def __init__(self, everywhere, folder):
+        self._everywhere, self._folder = everywhere, folder
+
+    def __enter__(self):
+        certs.make_authority(self._folder, "ca")
+        certs.make_certificate(self._folder, certs.Certificate(
+            "tls", "/CN=floor", certs.SERVER, ("IP:127.0.0.1",)))
+        config = self._folder / "nginx.conf"
+        config.write_text(FLOOR_CONFIG.format(
+            folder=self._folder, port=FLOOR_PORT, answer_port=ANSWER_PORT, answer=json.dumps(
+                {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+                 "response": {"uid": "nobody", "allowed": True}})))
+        self._process = subprocess.Popen(["nginx", "-c", config])
+        self._everywhere.wait_for("nginx listens", self._listens, bool)
+        self._everywhere.apply({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
+            "metadata": {"name": "floor"}, "webhooks": [{
+                "name": FLOOR_NAME, "admissionReviewVersions": ["v1"], "sideEffects": "None",
+                "failurePolicy": "Ignore", "objectSelector": {"matchLabels": ASKS},
+                "clientConfig": {
+                    "url": f"https://127.0.0.1:{FLOOR_PORT}/",
+                    "caBundle": base64.b64encode((self._folder / "ca.crt").read_bytes()).decode()},
+                "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"],
+                           "resources": ["pods"]}]}]})
+        return self
+
+    def __exit__(self, *_):
+        self._everywhere.delete("mutatingwebhookconfiguration", "floor")
+        self._process.terminate()
+        self._process.wait(CALL_S)
+
+    @staticmethod
+    def _listens():
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", FLOOR_PORT)) == 0
 
 
 class Admissions:
