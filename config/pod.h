@@ -37,6 +37,12 @@ inline constexpr std::string_view link_audience = "remora.dev/link";
 inline constexpr std::string_view pod_link_authorities = "/var/run/secrets/remora.dev/link/ca.crt";
 inline constexpr std::string_view link_authorities_config_map = "remora-link-ca";
 inline constexpr std::string_view link_authorities_key = "ca.crt";
+// Ends an agent of a pod that never restarts its containers: the container restart rule is for its
+// exit code. SIGSTKFLT: nothing sends it, next to nothing handles it, and it ends what doesn't.
+inline constexpr int restart_signal = 16;
+inline constexpr int restart_exit_code = 128 + restart_signal;
+// Before SIGKILL, after which it is not started again.
+inline constexpr int restart_signal_wait_ms = 2'000;
 inline constexpr std::string_view binary_path = "/usr/local/bin/remora";  // in the image
 
 // In the environment of each agent container: its own name, by which its processes are found.

@@ -23,7 +23,6 @@ namespace {
 constexpr int64_t grace_s_default = 30;  // of core/v1 PodSpec
 // ContainerRestartRules (KEP-5307) are on by default from here on.
 constexpr int rules_minor_min = 35;
-constexpr int exit_code_killed = 137;  // 128 + SIGKILL
 
 Json to_array(const std::vector<Json>& items) {
   Json array = Json::array();
@@ -85,8 +84,9 @@ class Injection {
 
   // Kubernetes wants both members. What ends by itself stays ended, as the pod says.
   void add_restart_rule(const std::string& container, const std::string& name) {
-    const Json rule = {{"action", "Restart"},
-                       {"exitCodes", {{"operator", "In"}, {"values", {exit_code_killed}}}}};
+    const Json rule = {
+        {"action", "Restart"},
+        {"exitCodes", {{"operator", "In"}, {"values", {config::restart_exit_code}}}}};
     const Json members = {{"restartPolicy", "Never"}, {"restartPolicyRules", Json::array({rule})}};
     const Json* policy = patch_.at(container + "/restartPolicy");
     const Json* rules = patch_.at(container + "/restartPolicyRules");
@@ -104,8 +104,8 @@ class Injection {
     }
     for (const auto& [key, value] : members.items()) patch_.ensure(container + "/" + key, value);
     plan_.note("container " + name +
-               ": killed by Remora, or for want of memory, it is started again in its pod (a "
-               "container restart rule for exit code 137); all other ends are final");
+               ": ended by Remora to heal it, it is started again in its pod (a container restart "
+               "rule for exit code 144); all other ends are final");
   }
 
   void add_proxy_env(Json& env) const {

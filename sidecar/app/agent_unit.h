@@ -47,6 +47,7 @@ struct AppAgent {
   bool accepts = true;
   // See SupervisorOptions.
   bool clean_end_is_final = true;
+  std::string restart_policy{};  // of its container: Always, OnFailure, Never; empty: it is ours
   bool ends_when_giving_up = true;
 };
 

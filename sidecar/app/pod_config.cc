@@ -33,6 +33,7 @@ void add_what_was_injected(const config::InjectedAgent& injected, std::string_vi
   const bool first_is_replaced = agent.accepts && std::ranges::none_of(injected.ports(), listed);
   // Of a Job's agent, an end with 0 is its success.
   agent.clean_end_is_final = restart_policy == "OnFailure" || restart_policy == "Never";
+  agent.restart_policy = restart_policy;
   agent.ends_when_giving_up = false;
   for (const config::InjectedPort& port : injected.ports()) {
     if (listed(port)) continue;

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "config/isolated_load.h"
+#include "config/pod.h"
 #include "sidecar/app/app.h"
 #include "sidecar/app/command.h"
 #include "sidecar/app/operator_link.h"
@@ -99,10 +100,21 @@ std::string take_policy(App& app, const ToldPolicy& told, config::PolicyValues f
                                         : "from the next start on: " + reloads.for_next_start;
 }
 
+// A healed agent must be started again, so its end must be one after which the kubelet does so.
+PodAgentOptions pod_agent_options(const AppAgent& agent) {
+  PodAgentOptions options{.container = agent.name};
+  if (agent.restart_policy == "OnFailure") {
+    // Many an agent ends with 0 at a SIGTERM.
+    options.stop_grace = Duration{0};
+  } else if (agent.restart_policy == "Never") {
+    options.stop_signal = config::restart_signal;
+    options.stop_grace = std::chrono::milliseconds(config::restart_signal_wait_ms);
+  }
+  return options;
+}
+
 AgentWorld make_pod_agent(Loop& loop, const AppAgent& agent) {
-  auto pod_agent = std::make_unique<PodAgent>(
-      loop,
-      PodAgentOptions{.container = agent.name, .clean_end_is_final = agent.clean_end_is_final});
+  auto pod_agent = std::make_unique<PodAgent>(loop, pod_agent_options(agent));
   PodAgent* const runs = pod_agent.get();
   AgentWorld world;
   world.orchestrator = std::move(pod_agent);

@@ -268,7 +268,7 @@ void PodAgent::Impl::signal_agent(int signo) const {
 void PodAgent::Impl::stop_agent(Duration grace) {
   if (state_ != State::kRunning) return cancel_start();
   if (!stopping_is_ours_) return;
-  if (options_.clean_end_is_final) grace = Duration{0};
+  grace = options_.stop_grace.value_or(grace);
   const MonotonicTime due = loop_.clock().now() + grace;
   if (kill_due_ && *kill_due_ <= due) return;
   const bool first = !kill_due_;
@@ -279,7 +279,7 @@ void PodAgent::Impl::stop_agent(Duration grace) {
   };
   if (grace <= Duration{0}) return kill_now();
   if (first) {
-    signal_agent(SIGTERM);
+    signal_agent(options_.stop_signal);
     signal_agent(SIGCONT);
   }
   kill_timer_ = loop_.add_timer(grace, kill_now);

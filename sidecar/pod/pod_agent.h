@@ -15,7 +15,9 @@
 // Loop thread only.
 #pragma once
 
+#include <csignal>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "sidecar/heal/orchestrator.h"
@@ -39,9 +41,10 @@ inline constexpr int64_t kubelet_backoff_forgotten_ms = 600'000;
 struct PodAgentOptions {
   // The agent's container has REMORA_AGENT=<container> in its environment.
   std::string container;
-  // Whoever starts it does so only after a failure. Many an agent ends with 0 at a SIGTERM, so it
-  // is killed at once, whatever the grace.
-  bool clean_end_is_final = false;
+  // Whoever starts it may do so only after some ends: how it is asked to end, and how long is
+  // waited before SIGKILL instead of the grace that stop_agent() gives.
+  int stop_signal = SIGTERM;
+  std::optional<Duration> stop_grace{};
 };
 
 class PodAgent final : public Orchestrator {

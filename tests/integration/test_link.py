@@ -299,7 +299,7 @@ def test_request_is_carried_out_once_whoever_restarts(make_operator, remora, api
 
 
 @pytest.mark.parametrize(("restart_policy", "code"), [
-    ("Always", 0), ("OnFailure", -9), ("Never", -9)])
+    ("Always", 0), ("OnFailure", -9), ("Never", -16)])
 def test_a_restart_is_no_success_where_that_would_be_final(remora, api, pod, restart_policy, code):
     """This agent ends with 0 at a SIGTERM, which is the end of a Job's pod."""
     pod.injected["restartPolicy"] = restart_policy

@@ -169,7 +169,7 @@ def hanging_job(name, image, **annotations):
 
 def test_a_hung_agent_of_a_job_is_started_again_in_a_pod_that_never_restarts(
         stage, inject_into, tools_image, results):
-    """By a container restart rule (KEP-5307), for the exit code of the kill alone."""
+    """By a container restart rule (KEP-5307), for the exit code of Remora's signal alone."""
     inject_into(stage, hanging_job("hangs", tools_image, **{
         "remora.dev/restart-rules": "on", "remora.dev/state-dir": "/state"}))
     made, = stage.wait_for("its pod", lambda: stage.list("pods", "app=hangs"), bool)
@@ -185,7 +185,7 @@ def test_a_hung_agent_of_a_job_is_started_again_in_a_pod_that_never_restarts(
     assert agent["restartCount"] == 1 and agent["state"]["terminated"]["exitCode"] == 0
     ends = [line.get("signal") for line in patients.log(stage, ended["metadata"]["name"])
             if line["event"] == "agent_exited"]
-    assert ends == [9, 0], "killed, and then it ended by itself"
+    assert ends == [16, 0], "by the restart signal, and then by itself"
     stage.wait("job", "hangs-alone", "has Failed", lambda seen: condition_of(seen, "Failed"), HEALED_S)
     results.append(rows.Row("Job with restartPolicy Never: its agent hangs once", remarks=(
         f"restarted in its pod, Complete after {took_s:.0f} s; Kubernetes alone kills it, and the "

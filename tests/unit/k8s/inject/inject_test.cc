@@ -260,12 +260,12 @@ TEST(InjectTest, ANameOfOursInTheContainersIsRefused) {
   EXPECT_THAT(problems_of(pod), ElementsAre(HasSubstr("container remora: its name")));
 }
 
-TEST(RestartRulesTest, AKilledAgentOfAPodThatNeverRestartsIsStartedAgainWhereTheClusterHasThem) {
+TEST(RestartRulesTest, AHealedAgentOfAPodThatNeverRestartsIsStartedAgainWhereTheClusterHasThem) {
   const auto rules_of = [](const Injected& injected) {
     const Json& container = injected.pod["spec"]["containers"][0];
     return container.contains("restartPolicyRules") ? container["restartPolicyRules"].dump() : "";
   };
-  const std::string rule = R"([{"action":"Restart","exitCodes":{"operator":"In","values":[137]}}])";
+  const std::string rule = R"([{"action":"Restart","exitCodes":{"operator":"In","values":[144]}}])";
   Json pod = simple_pod();
   InjectOptions options = test_options();
   options.kubernetes_version = "v1.35.0";
