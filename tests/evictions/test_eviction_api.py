@@ -72,24 +72,29 @@ def operator(api, tmp_path):
     one.clean_up()
 
 
-@pytest.fixture
-def pod(api, operator):
-    """Injected at its creation by the operator's webhook."""
-    del operator
+def make_injected(api, name, annotations, **spec):
+    """A pod that the operator's webhook was asked about."""
     wanted = {"apiVersion": "v1", "kind": "Pod", "metadata": {
-        "name": "a", "namespace": "default", "labels": {"remora.dev/inject": "true"},
-        "annotations": {"remora.dev/snapshot-claim": "state", "remora.dev/state-dir": "/state"}},
+        "name": name, "namespace": "default", "labels": {"remora.dev/inject": "true"},
+        "annotations": annotations},
         "spec": {"nodeName": "n1", "securityContext": {"runAsUser": 1000, "runAsGroup": 1000},
                  "containers": [{"name": "agent", "image": "agent:1",
-                                 "ports": [{"containerPort": 8000}]}]}}
+                                 "ports": [{"containerPort": 8000}]}], **spec}}
 
     def injected():
-        api.kubectl("delete", "pod", "a", "--ignore-not-found", "--force")
+        api.kubectl("delete", "pod", name, "--ignore-not-found", "--force")
         api.apply(wanted)
-        made = api.get("pod", "a")
+        made = api.get("pod", name)
         return made if "remora.dev/injected" in made["metadata"]["annotations"] else None
 
-    made = wait_for(injected, "a pod that the webhook was asked about", TOLD_S)
+    return wait_for(injected, "a pod that the webhook was asked about", TOLD_S)
+
+
+@pytest.fixture
+def pod(api, operator):
+    del operator
+    made = make_injected(api, "a", {"remora.dev/snapshot-claim": "state",
+                                    "remora.dev/state-dir": "/state"})
     api.set_status("pod", "a", {"phase": "Running", "conditions": [
         {"type": "Ready", "status": "True"}]})
     return made
@@ -177,3 +182,15 @@ def test_a_snapshot_is_taken_in_our_turn_by_what_the_api_server_accepts(api, ope
     assert entries(api)[KUBERNETES] == {"name": KUBERNETES}
     assert api.get("pod", "a"), "nobody is evicted by us"
     assert "eviction_not_written" not in operator.log_text()
+
+
+# --- what else this version has --------------------------------------------------------------------
+
+def test_a_pod_that_never_restarts_keeps_the_restart_rule_of_its_agent(api, operator):
+    """By itself from 1.35 on. The API server drops the fields of gates that are off."""
+    del operator
+    made = make_injected(api, "job", {"remora.dev/state-dir": "/state"}, restartPolicy="Never")
+    agent, = made["spec"]["containers"]
+    assert agent["restartPolicy"] == "Never"
+    assert agent["restartPolicyRules"] == [
+        {"action": "Restart", "exitCodes": {"operator": "In", "values": [144]}}]

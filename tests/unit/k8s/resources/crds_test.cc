@@ -79,7 +79,8 @@ TEST(CrdsTest, RangesChoicesDefaultsAndDurationsCarryOver) {
   const Json& ladder = spec["properties"]["ladders"]["items"];
   EXPECT_THAT(ladder["required"], ElementsAre("fault", "steps"));
   EXPECT_THAT(ladder["properties"]["steps"]["items"]["enum"],
-              ElementsAre("wait", "resize", "reschedule", "reprovision", "roll_back", "alert"));
+              ElementsAre("wait", "restart", "restore", "resize", "reschedule", "reprovision",
+                          "roll_back", "alert"));
   // What the reader refuses the API server refuses first.
   EXPECT_EQ(ladder["properties"]["steps"]["minItems"], 1);
   const Json& requirement =
