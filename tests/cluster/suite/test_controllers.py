@@ -168,12 +168,13 @@ def hanging_job(name, image, **annotations):
 
 
 def test_a_hung_agent_of_a_job_is_started_again_in_a_pod_that_never_restarts(
-        stage, inject_into, tools_image, results):
+        stage, own_cluster_or_none, inject_into, tools_image, results):
     """By a container restart rule (KEP-5307), for the exit code of Remora's signal alone."""
     inject_into(stage, hanging_job("hangs", tools_image, **{
         "remora.dev/restart-rules": "on", "remora.dev/state-dir": "/state"}))
     made, = stage.wait_for("its pod", lambda: stage.list("pods", "app=hangs"), bool)
     if "restartPolicyRules" not in made["spec"]["containers"][0]:
+        assert own_cluster_or_none is None, "its gate is on"
         pytest.skip("the feature gate ContainerRestartRules of this cluster is off")
     stage.apply(hanging_job("hangs-alone", tools_image))
     began = time.monotonic()
