@@ -61,9 +61,9 @@ class Operator(Remora):
                 "--eviction-requests", *options]
 
 
-@pytest.fixture
-def operator(api, tmp_path):
-    one = Operator(tmp_path, api)
+@pytest.fixture(scope="module")
+def operator(api, tmp_path_factory):
+    one = Operator(tmp_path_factory.mktemp("operator"), api)
     one.launch()
     one.wait_log("leading", wait_s=TOLD_S)
     one.wait_log("listening", listener="link")
