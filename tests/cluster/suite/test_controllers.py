@@ -112,12 +112,17 @@ def test_a_stateful_set_moves_to_another_node_with_its_conversation_and_snapshot
     assert seen["agent"].lost == 0, seen["agent"]
 
 
-def job(name, image, code):
-    template = pod(name, container("agent", image, ["python3", "-c", ASK_MODEL, str(code)]),
-                   restartPolicy="Never")
+def job_of(made):
+    """A Job of one try, whose pods are like this one."""
+    name = made["metadata"].pop("name")
+    template = {key: made[key] for key in ("metadata", "spec")}
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": {
-        "backoffLimit": 0, "template": {"metadata": {"labels": {"app": name}},
-                                        "spec": template["spec"]}}}
+        "backoffLimit": 0, "template": template}}
+
+
+def job(name, image, code):
+    return job_of(pod(name, container("agent", image, ["python3", "-c", ASK_MODEL, str(code)]),
+                      restartPolicy="Never"))
 
 
 def moment(text):
@@ -154,17 +159,13 @@ def test_a_job_ends_as_its_agent_does_with_the_code_kept(stage, inject_into, pyt
 
 
 def hanging_job(name, image, **annotations):
-    template = pod(name, container(
+    return job_of(pod(name, container(
         "agent", image, ["sh", "-c", HANGS_ONCE], ports=[{"containerPort": 8080, "name": "http"}],
         livenessProbe={"httpGet": {"path": "/", "port": "http"}, "periodSeconds": 1},
         volumeMounts=[{"name": "state", "mountPath": "/state"}]), restartPolicy="Never",
         volumes=[{"name": "state", "emptyDir": {}}], annotations=annotations,
         securityContext={"runAsUser": agents.USER, "runAsGroup": agents.USER,
-                         "fsGroup": agents.USER})
-    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": {
-        "backoffLimit": 0, "template": {
-            "metadata": {"labels": {"app": name}, "annotations": annotations},
-            "spec": template["spec"]}}}
+                         "fsGroup": agents.USER}))
 
 
 def test_a_hung_agent_of_a_job_is_started_again_in_a_pod_that_never_restarts(

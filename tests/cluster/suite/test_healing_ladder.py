@@ -62,6 +62,18 @@ def ready_for_s(one):
     return time.time() - results.moment(since).timestamp()
 
 
+def watch_alone(began, healed_s, is_well):
+    """Kubernetes alone hasn't healed it for so much longer than Remora needed."""
+    while time.monotonic() - began < healed_s + ALONE_S:
+        assert not is_well()
+        time.sleep(1)
+
+
+def never_alone(fault, healed_s, ended, remarks):
+    return results.Recovery(fault, f"{healed_s:.0f} s", f"not within {healed_s + ALONE_S:.0f} s",
+                            results.split_of(ended), remarks)
+
+
 def rolled_back(kube, make, count, recoveries, fault, remarks):
     """make(name, script): a workload of so many pods. That of the policy and one of Kubernetes alone get a revision
     whose pods crash; the Incidents, ended."""
@@ -78,12 +90,8 @@ def rolled_back(kube, make, count, recoveries, fault, remarks):
     wait_ready(kube, count)
     healed_s = time.monotonic() - began
     ended = kube.wait_for("the incidents' end", lambda: incidents(kube), all_resolved)
-    while time.monotonic() - began < healed_s + ALONE_S:
-        assert not all(is_ready(each) for each in pods(kube, "alone"))
-        time.sleep(1)
-    recoveries.append(results.Recovery(
-        fault, f"{healed_s:.0f} s", f"not within {healed_s + ALONE_S:.0f} s", results.split_of(ended),
-        remarks))
+    watch_alone(began, healed_s, lambda: all(is_ready(each) for each in pods(kube, "alone")))
+    recoveries.append(never_alone(fault, healed_s, ended, remarks))
     return ended
 
 

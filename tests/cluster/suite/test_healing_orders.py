@@ -3,15 +3,13 @@ is. Beside each the same pod without Remora."""
 
 import time
 
-import results
 from kube import is_ready, status_of
 from test_healing import healer, incidents, policy, steps_of  # noqa: F401
+from test_healing_ladder import never_alone, watch_alone
 from test_link import STATE, agent, plugin, reasons, wait_connected  # noqa: F401
 from workloads import USER, web
 
-HEALED_S, TOLD_S = 120, 60
-# So long is Kubernetes alone watched before "never" is believed.
-ALONE_S = 60
+HEALED_S = 120
 # Not as process 1, which nobody in its container could kill.
 SERVE = "echo well >/tmp/www/index.html && httpd -f -p 8080 -h /tmp/www; exit $?"
 # Its readiness is a page of its own, and goes with it.
@@ -21,12 +19,9 @@ CAREFUL = f"! grep -qs broken {STATE}/notes || exit 3; {FRESH}"
 
 
 def alone(image, script):
-    return web(image, "alone", labels={"app": "alone"}, script=script, volumes=[
+    made = web(image, "alone", labels={"app": "alone"}, script=script, volumes=[
         {"name": "state", "emptyDir": {}}], securityContext={"runAsUser": USER, "runAsGroup": USER,
                                                               "fsGroup": USER})
-
-
-def with_state(made):
     made["spec"]["containers"][0]["volumeMounts"] = [{"name": "state", "mountPath": STATE}]
     return made
 
@@ -43,12 +38,8 @@ def healed(kube, began, recoveries, fault, remarks):
         each.get("status", {}).get("phase") == "Resolved" for each in seen), HEALED_S)
     healed_s = time.monotonic() - began
     assert is_ready(kube.get("pod", "agent"))
-    while time.monotonic() - began < healed_s + ALONE_S:
-        assert not is_ready(kube.get("pod", "alone"))
-        time.sleep(1)
-    recoveries.append(results.Recovery(
-        fault, f"{healed_s:.0f} s", f"not within {healed_s + ALONE_S:.0f} s",
-        results.split_of([ended]), remarks))
+    watch_alone(began, healed_s, lambda: is_ready(kube.get("pod", "alone")))
+    recoveries.append(never_alone(fault, healed_s, [ended], remarks))
     return ended
 
 
@@ -76,7 +67,7 @@ def test_an_agent_whose_sidecar_gave_up_on_it_is_restored_in_its_pod(
                       ladders=[{"fault": "gave_up", "steps": ["restore", "alert"]},
                                {"fault": "crash_loop", "steps": ["restore", "alert"]}]),
                agent(tools_image, script=CAREFUL, ladders="[{fault: crash, steps: [give_up]}]"),
-               with_state(alone(tools_image, CAREFUL)))
+               alone(tools_image, CAREFUL))
     made = kube.wait_ready("agent")
     kube.wait_ready("alone")
     wait_connected(kube, "agent")
